@@ -69,6 +69,7 @@ def asset(folder: Path) -> tuple[Asset, Serving, TrainableGraph, np.ndarray, Sam
     x = np.random.default_rng(0).normal(size=(2000, 3 * CHANNELS)).astype(np.float32)
     serving = Serving(Session(model, graph.initializers(graph.params.copy())), CARD, 1, standardise.fit(x), Limit(1e9))
     samples = SampleStore(folder / "samples.sqlite", {"m": 20_000})
+    samples.is_fine("m", not serving.scale.is_wide)
     samples.start()
     participant = SimpleNamespace(graph=graph, serving=serving, config=ModelConfig())
     tags = {c.name: TagConfig(source="plc", tag=c.name) for c in CARD.channels}

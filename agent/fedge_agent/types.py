@@ -21,6 +21,7 @@ from fedge_models.system.structs import known
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+Values = NDArray[Any]  # what was measured: float64, or float32 where nothing is lost by it
 Pixels = NDArray[np.uint8]  # a picture: (height, width), or (height, width, 3) in red, green, blue
 
 
@@ -33,12 +34,12 @@ class Quality(enum.IntEnum):
 
 
 class Reading(NamedTuple):
-    """One value of one tag. A waveform block is a 1-d float32 array whose *last* sample was taken at `time_ns`; a
+    """One value of one tag. A waveform block is a 1-d array of floats whose *last* sample was taken at `time_ns`; a
     picture is an array of bytes."""
 
     tag: str
     time_ns: int
-    value: float | Array | Pixels | str
+    value: float | Values | Pixels | str
     quality: Quality = Quality.GOOD
 
 
@@ -66,7 +67,7 @@ class Window(NamedTuple):
 
     asset: str
     end_ns: int  # source time of the last sample
-    values: NDArray[Any]  # (channels, length) float32, NaN where no valid value is known; or a prepared picture
+    values: NDArray[Any]  # (channels, length) float64, NaN where no valid value is known; or a prepared picture
     missing: float  # fraction of the cells that are NaN
     label: float | str | tuple[float, ...] | None  # a state only where it was constant
     received_ns: int  # when the reading that completed the window arrived

@@ -23,7 +23,8 @@ from .graph.starter import Kind, make_starter
 from .graph.trainable import TrainableGraph
 from .ops.operator import Array
 from .system import files
-from .training import evaluation, objective, standardise
+from .system.floats import rounded, wide
+from .training import evaluation, objective, precision, standardise
 from .training.config import TrainingConfig
 from .training.loop import FitReport, fit
 from .training.outliers import finite_rows
@@ -92,7 +93,7 @@ class Model:
         A window with a value that is not finite, measured or derived, is NaN throughout; training leaves it out. Raises
         ModelError when the card names features, which are the agent's part, and ValueError for another shape.
         """
-        return from_measured(np.asarray(x, np.float32), self.card, self.graph.input_shape, self._where)
+        return from_measured(wide(np.asarray(x)), self.card, self.graph.input_shape, self._where)
 
     def fit_scale(self, x: ArrayLike, y: ArrayLike | None = None, measured: bool | None = None) -> Scale:
         """Fit the standardisation to rows x (n, *input_shape); windows labelled as anomalies are left out.
@@ -185,9 +186,10 @@ class Model:
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """x in the card's scale and y; y is -1 or NaN where there is none. Raises ValueError when they do not fit."""
         rows, shape = np.asarray(x), self.graph.input_shape
-        rows = rows if rows.dtype == np.uint8 else rows.astype(np.float32, copy=False)
+        rows = rows if rows.dtype == np.uint8 else wide(rows)
         rows = input_rows(rows, self.card, shape, measured, self._where)
         rows = rows_in_card_scale(rows, self.card)
+        rows = self._fine(rows)
         if y is None:
             return rows, self._unlabelled(len(rows))
         labels = np.asarray(y)
@@ -200,6 +202,12 @@ class Model:
             return rows, labels.astype(np.float32)
         self._check_labels(labels)
         return rows, labels.astype(np.int64)
+
+    def _fine(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Rows in float32 where that is fine enough for their scale."""
+        if rows.dtype != np.float64 or (self.scale is not None and self.scale.is_wide):
+            return rows
+        return precision.narrowed(rows) if self.scale is None else rounded(rows)
 
     def _unlabelled(self, rows: int) -> NDArray[Any]:
         """Labels of rows of which nothing is known."""

@@ -111,7 +111,7 @@ def _rehearsals(config: Config, built: Mapping[str, Source]) -> Iterator[Step]:
         if not tried or said or card is None or any(c.name not in asset.channels for c in card.channels):
             continue  # another step says why
         for n, source in tried.items():
-            for note in check_values.coarse(name, asset, n, source.trial):
+            for note in check_values.coarse(name, asset, n, source.trial, card):
                 yield note, list
         notes: list[str] = []
         yield f"windows of {name}", partial(_rehearse, name, asset, card, tried, notes)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import median, pstdev
 
 import numpy as np
+from fedge_models.graph.card import Card
 
 from ..config.schema import AssetConfig, TagConfig
 from ..types import Batch, Reading
@@ -57,19 +58,25 @@ def twice(name: str, asset: AssetConfig) -> Iterator[str]:
             yield f"asset {name}: the channels {', '.join(channels)} all read tag {tag_name} of source {source}"
 
 
-def coarse(name: str, asset: AssetConfig, source: str, batches: Sequence[Batch]) -> Iterator[str]:
-    """Each channel whose values lie so far from 0 that 32 bits, with which models calculate, lose their changes."""
+def coarse(name: str, asset: AssetConfig, source: str, batches: Sequence[Batch], card: Card) -> Iterator[str]:
+    """Each channel whose values lie so far from 0 that the numbers of the calculation hide their changes.
+
+    Those are float64, until the mean is subtracted; a network that scales its input itself takes float32.
+    """
+    raw = card.scaling == "file"
+    kind = np.float32 if raw else np.float64
+    taken = {c.name for c in card.input_channels if c.scale is None} if raw else set(asset.channels)
     values: dict[str, list[float]] = {}
     for batch in batches:
         for reading in batch.readings:
             if isinstance(reading.value, (int, float)) and math.isfinite(reading.value):
                 values.setdefault(reading.tag, []).append(float(reading.value))
     for channel, tag in asset.channels.items():
-        there = values.get(tag.tag, ()) if tag.source == source else ()
+        there = values.get(tag.tag, ()) if tag.source == source and channel in taken else ()
         spread = pstdev(there) if len(there) >= FEW else 0.0
-        step = float(np.spacing(np.float32(min(median(map(abs, there)), LARGEST)))) if spread else 0.0
+        step = float(np.spacing(kind(min(median(map(abs, there)), LARGEST)))) if spread else 0.0
         if step > spread / STEPS:
             yield (
-                f"asset {name}: values of {channel} of about {median(there):g} are calculated in steps of {step:g}, "
+                f"asset {name}: values of {channel} of about {median(there):g} reach the network in steps of {step:g}, "
                 f"which hide changes of {spread:.3g}: subtract an offset where they come from"
             )

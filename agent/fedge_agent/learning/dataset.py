@@ -25,14 +25,16 @@ from fedge_models.graph.array_rows import check_pictures, is_measured, windows_s
 from fedge_models.graph.card import Card
 from fedge_models.graph.channels import with_formulas
 from fedge_models.graph.rows import laid_out
+from fedge_models.system.floats import wide
 from fedge_models.training import objective
 from fedge_models.training.outliers import finite_rows
+from fedge_models.training.precision import narrowed
 from numpy.typing import NDArray
 
 from ..protocols.csv import columns as tables
 from ..protocols.csv.form import Form
 from ..protocols.csv.guess import understand
-from ..types import Array
+from ..types import Values
 from ..windows.channel import LARGEST
 from ..windows.features import Preparation
 from ..windows.pictures import prepare
@@ -40,13 +42,14 @@ from . import table_labels
 
 BLOCKS = 50  # of rows (fewer where windows are long)
 HELD_EVERY = 5  # one block in so many
+AT_ONCE = 4096  # windows that are prepared at once
 MAX_MISSING = 0.1  # of a window's cells, as the gateway's default
 
 
 class Dataset(NamedTuple):
     """Samples before standardisation."""
 
-    x: Array  # (n, *input_shape) in the channels' units, or features
+    x: Values  # (n, *input_shape) in the channels' units, or features
     # (n,) class index, 0/1 for anomaly, -1 unknown; multilabel: (n, labels) of 0/1, regress: (n, targets), NaN unknown.
     y: NDArray[Any]
     test: NDArray[np.bool_]  # (n,)
@@ -58,7 +61,7 @@ class Dataset(NamedTuple):
     marked: bool = False  # whether the file itself says what is for the test
     lacking: str = ""  # why no sample has a label: what the file does not have
 
-    def part(self, test: bool) -> tuple[Array, NDArray[Any]]:
+    def part(self, test: bool) -> tuple[Values, NDArray[Any]]:
         """Return (x, y) of the test part, or of the part to train on."""
         chosen = self.test == test
         return self.x[chosen], self.y[chosen]
@@ -93,7 +96,7 @@ def load(
         )
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as e:
         raise DataError(f"{path}: cannot be read: {e}") from e
-    data = data._replace(x=laid_out(data.x, shape))
+    data = data._replace(x=laid_out(narrowed(data.x), shape))
     if data.x.shape[1:] != shape:
         windows = laid_out(data.x, windows_shape(card)).shape[1:] == windows_shape(card)
         to_do = "; if 'x' holds windows of what is measured, put measured = true beside it" if windows else ""
@@ -146,7 +149,7 @@ def _npz(path: Path, card: Card, shape: tuple[int, ...], hold_back: bool) -> Dat
             x = np.array([prepare(pixels, card.image) for pixels in x]).reshape(-1, *card.image.shape)
         except PictureError as e:
             raise DataError(f"{path}: array 'x': {e}") from e
-    x = x.astype(np.float32)
+    x = wide(x)
     rows = np.arange(len(x))
     several = (len(x), len(card.labels)) if card.task == "multilabel" else None
     y = arrays.get("y", np.full(len(x) if several is None else several, np.nan if several or card.targets else -1))
@@ -175,7 +178,7 @@ def _flags(path: Path, test: NDArray[Any]) -> NDArray[np.bool_]:
     return test.astype(np.bool_)
 
 
-def _of_windows(path: Path, card: Card, x: Array, y: NDArray[Any], test: NDArray[np.bool_]) -> Dataset:
+def _of_windows(path: Path, card: Card, x: Values, y: NDArray[Any], test: NDArray[np.bool_]) -> Dataset:
     """The samples of measured windows."""
     x = laid_out(x, windows_shape(card))
     if x.shape[1:] != windows_shape(card):
@@ -187,7 +190,7 @@ def _of_windows(path: Path, card: Card, x: Array, y: NDArray[Any], test: NDArray
     return _prepared(path, card, x[good], y[good], test[good])._replace(left_out=int((~good).sum()))
 
 
-def _of_rows(path: Path, card: Card, x: Array, y: NDArray[Any], test: NDArray[np.bool_]) -> Dataset:
+def _of_rows(path: Path, card: Card, x: Values, y: NDArray[Any], test: NDArray[np.bool_]) -> Dataset:
     """Rows of the input as samples; those with a value that is not finite are left out."""
     keep = finite_rows(x)
     if len(x) and not keep.any():
@@ -223,8 +226,7 @@ def _table(path: Path, card: Card, label: Sequence[str], form: Form, hold_back: 
         parts = np.array([marks[a] if len(set(marks[a:b])) == 1 else -1 for a, b in spans], np.int64)
     else:
         parts = _parts(ends[:, 0], ends[:, 1], values.shape[1], hold_back)
-    windows = np.array([values[:, a:b] for a, b in spans], np.float32).reshape(-1, len(values), card.window.length)
-    good = (parts >= 0) & (np.isnan(windows).mean(axis=(1, 2)) <= MAX_MISSING)
+    good = (parts >= 0) & (_missing(values, ends) <= MAX_MISSING)
     if not good.any():
         rows, left_out = values.shape[1], len(good)
         raise DataError(
@@ -232,20 +234,33 @@ def _table(path: Path, card: Card, label: Sequence[str], form: Form, hold_back: 
         )
     y = np.array([table_labels.of_window(targets[a:b], card) for a, b in ends[good]])
     unread = tuple(name for name in table.names if name in card.derive)
-    made = _prepared(path, card, windows[good], y, parts[good] == 1)
+    if not card.derive and not card.features:
+        values = narrowed(values.T).T
+    made = _prepared(path, card, [values[:, a:b] for a, b in ends[good]], y, parts[good] == 1)
     lacking = table_labels.lacking(table, named)
     made = made._replace(form=form, unread=unread, marked=bool(flags), lacking=lacking)
     return made._replace(left_out=int((~good).sum()))
 
 
-def _prepared(path: Path, card: Card, windows: Array, y: NDArray[Any], test: NDArray[np.bool_]) -> Dataset:
-    """The samples of windows (n, channels, length); those for which a formula gives no number are left out."""
-    prepare = Preparation(card, scaled=False)  # `Model` scales raw windows, as those of arrays
-    x = prepare(windows)
-    if not prepare.undefined:
+def _missing(values: Values, ends: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of the cells that have no value, of each window (n, start and stop) of values (channels, rows)."""
+    before = np.concatenate([[0], np.cumsum(np.isnan(values).sum(axis=0))])
+    cells = len(values) * np.maximum(ends[:, 1] - ends[:, 0], 1)
+    share: NDArray[np.float64] = (before[ends[:, 1]] - before[ends[:, 0]]) / cells
+    return share
+
+
+def _prepared(path: Path, card: Card, windows: Sequence[Values], y: NDArray[Any], test: NDArray[np.bool_]) -> Dataset:
+    """The samples of windows (channels, length); those for which a formula gives no number are left out."""
+    prepare, parts, found = Preparation(card, scaled=False), [], set[str]()  # `Model` scales raw windows
+    for start in range(0, len(windows), AT_ONCE):  # float64 of overlapping windows would be large
+        parts.append(prepare(np.asarray(windows[start : start + AT_ONCE])))
+        found.update(prepare.undefined)
+    x = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if not found:
         return Dataset(x, y, test, 0)
     keep = ~np.isnan(x.reshape(len(x), -1)).any(axis=1)
-    why = _undefined(card, prepare.undefined)
+    why = _undefined(card, [name for name in card.derive if name in found])
     if not keep.any():
         raise DataError(f"{path}: no window can be used: {why}")
     return Dataset(x[keep], y[keep], test[keep], 0, undefined=int((~keep).sum()), why=why)

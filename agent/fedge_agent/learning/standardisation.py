@@ -70,6 +70,7 @@ class Standardisation:
             self._fitted_on = 0 if unbounded else fitted_on
         else:
             self.scale = standardise.given(self._card)
+        self._note_precision()
 
     def refit(self, total: int, samples: Callable[[], NDArray[Any]]) -> bool:
         """Fit the scale again and store it, if that is worth its while; whether it was done.
@@ -84,11 +85,16 @@ class Standardisation:
             return False
         self.scale, self._fitted_on = standardise.fit(x, self._card), total
         self.doubtful = outliers.doubtful(x, self._card)
+        self._note_precision()
         try:
             self._chain.save_scale(x.shape[1:], self.scale, total, self.recipe)
         except StorageError as e:  # it serves nevertheless, and is fitted again after a restart
             logger.warning("model %s: %s", self._name, e)
         return True
+
+    def _note_precision(self) -> None:
+        """Have samples be stored as finely as the scale needs them; as they are while there is none."""
+        self._samples.is_fine(self._name, self.scale is not None and not self.scale.is_wide)
 
     def is_due(self, total: int) -> bool:
         """Whether a fit is worth its while, with so many samples."""

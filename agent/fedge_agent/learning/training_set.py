@@ -64,7 +64,7 @@ class TrainingSet:
 
     def usable(self, scale: Scale, held: bool) -> Data:
         """Standardised samples to train on, without wild ones; `held`: those to evaluate with."""
-        task, (x, y, assets, _) = self._card.task, self._load(held)
+        task, (x, y, assets, _) = self._card.task, self._load(held, scale.is_wide)
         data = usable(task, x, y, self._are_labelled(assets), assets)
         # A label says what a sample is, however far away it lies; a sample without one only seems to be normal.
         keep = _plausible(scale, data) if task not in ("classify", "multilabel") else finite_rows(data.x)
@@ -74,13 +74,13 @@ class TrainingSet:
 
     def labelled(self, scale: Scale) -> Data:
         """Standardised held-back samples whose label is known, wild ones too."""
-        x, y, assets, _ = self._load(held=True)
+        x, y, assets, _ = self._load(True, scale.is_wide)
         keep = finite_rows(x)
         return with_label(self._card.task, Data(scale(x[keep]), y[keep], assets[keep]))
 
     def to_scale(self) -> NDArray[Any]:
         """What a standardisation is fitted to: all samples (n, *shape), of an anomaly model those that are normal."""
-        x, y, assets, _ = self._load(None)
+        x, y, assets, _ = self._load(None, wide=True)
         return usable("anomaly", x, y, self._are_labelled(assets)).x if self._card.task == "anomaly" else x
 
     def history(self, span_s: float) -> Iterator[tuple[str, int, NDArray[Any]]]:
@@ -88,13 +88,13 @@ class TrainingSet:
         since = self._samples.newest(self._name) - round(span_s * 1e9)
         yield from self._samples.history(self._name, self._shape, since, HISTORY, self._kind)
 
-    def _load(self, held: bool | None) -> Rows:
+    def _load(self, held: bool | None, wide: bool) -> Rows:
         """Samples of one part or (None) all that may be learnt from, before standardisation."""
         card = self._card
         # Values of a sample's label; 0: a class.
         targets = max(1, len(card.measured)) if card.task in ("regress", "multilabel") else 0
         try:
-            found = self._samples.rows(self._name, self._shape, held, targets, self._kind)
+            found = self._samples.rows(self._name, self._shape, held, targets, self._kind, wide)
             return found if card.task != "anomaly" else self._not_withheld(found)
         except StorageError as e:  # it serves with what is stored beside the release
             if not self.unread:

@@ -122,4 +122,5 @@ class AssetSamples:
         held = self._split.held(end_ns - span, end_ns)
         if held is not None and (actual is not None or self._store_all):
             covers, self._covers_ns = self._covers_ns, 0
-            self._samples.put(Sample(self._config.model, self._name, end_ns, x, actual, held, span, part, covers))
+            stored = self._samples.as_stored(self._config.model, x)
+            self._samples.put(Sample(self._config.model, self._name, end_ns, stored, actual, held, span, part, covers))

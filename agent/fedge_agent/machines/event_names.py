@@ -38,7 +38,8 @@ def of_window(window: Window) -> str:
     if window.origin is None or (window.end_ns < DATED_NS and not window.origin):
         return ""
     found = hashlib.sha256(f"{window.origin}\0{window.end_ns}\0".encode())
-    found.update(np.ascontiguousarray(window.values).tobytes())
+    kind = np.float32 if window.values.dtype == np.float64 else window.values.dtype  # as names were always made
+    found.update(np.ascontiguousarray(window.values, kind).tobytes())
     number, letters = int.from_bytes(found.digest()[:8], "big"), ""
     for _ in range(LENGTH):
         number, letter = divmod(number, len(LETTERS))

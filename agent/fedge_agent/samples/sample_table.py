@@ -8,6 +8,7 @@ samples and labels come.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -48,7 +49,7 @@ class Sample(NamedTuple):
     model: str
     asset: str
     time_ns: int
-    x: NDArray[Any]  # float32; a picture stays bytes: a quarter of the disk
+    x: NDArray[Any]  # float32, or float64 where that is too coarse; a picture stays bytes: a quarter of the disk
     # Class index; anomaly: 0 normal, 1 anomaly; multilabel: 0 or 1 of each label; regress: in the targets' units.
     y: float | tuple[float, ...] | None
     held: bool
@@ -150,7 +151,7 @@ def cover(db: sqlite3.Connection, samples: Iterable[Sample]) -> list[tuple[str, 
     found: dict[tuple[str, str], int] = {}
     for s in samples:
         if s.covers_ns:
-            values = {"model": s.model, "asset": s.asset, "bytes": s.x.nbytes, "ns": s.covers_ns}
+            values = {"model": s.model, "asset": s.asset, "bytes": sizes(s.x.dtype, s.x.shape)[0], "ns": s.covers_ns}
             found[s.model, s.asset] = db.execute(_COVER, values).fetchone()[0]
     return [(model, asset, ns) for (model, asset), ns in found.items()]
 
@@ -264,6 +265,23 @@ def _stored(y: float | tuple[float, ...] | None) -> float | bytes | None:
 def values_of(stored: bytes) -> tuple[float, ...]:
     """Several values of one sample, as they were stored."""
     return tuple(np.frombuffer(stored, "<f8").tolist())
+
+
+def sizes(kind: Any, shape: tuple[int, ...]) -> tuple[int, int]:
+    """How many bytes a stored sample has: bytes of a picture; of numbers float32, or float64."""
+    size = math.prod(shape)
+    return (size, size) if kind == np.uint8 else (4 * size, 8 * size)
+
+
+def numbers(stored: list[bytes], kind: Any, shape: tuple[int, ...], wide: bool) -> NDArray[Any]:
+    """Stored samples as an array (n, *shape) of `kind`; with `wide`, of float64 where one of them is."""
+    size, larger = sizes(kind, shape)
+    if all(len(x) == size for x in stored):
+        return np.frombuffer(b"".join(stored), kind).reshape(len(stored), *shape)
+    found = np.empty((len(stored), math.prod(shape)), np.float64 if wide else np.float32)
+    for row, x in zip(found, stored, strict=True):
+        row[:] = np.frombuffer(x, "<f8" if len(x) == larger else "<f4")
+    return found.reshape(len(stored), *shape)
 
 
 def target_values(stored: list[float | bytes | None], targets: int) -> NDArray[np.float64]:

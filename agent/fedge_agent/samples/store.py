@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from fedge_models.errors import StorageError
+from fedge_models.system.floats import is_exact
 from fedge_models.system.moved import once_more
 from fedge_models.system.worker import Worker
 from fedge_models.training import standardise
@@ -44,7 +45,7 @@ BATCH = 256
 WRITE_S = 0.25
 SYNC_S = 30.0  # how much a power cut may cost: with NORMAL, nothing else makes a commit durable for as long as it likes
 
-Kind = type[np.float32] | type[np.uint8]  # of the numbers of a sample
+Kind = type[np.float32] | type[np.uint8]  # of the numbers of a sample; where float32 is too coarse, float64
 
 
 class Rows(NamedTuple):
@@ -95,6 +96,7 @@ class SampleStore(TableWriter):
         self._written = Counter[tuple[str, str]]()  # (model, asset) -> samples that were stored, deleted by now or not
         self._held = self._moved = 0  # samples that are in memory only; samples that came from there to the file
         self._counted: object = None  # the connection to what was counted
+        self._fine: dict[str, bool] = {}  # model -> whether float32 is enough for its samples
         self._recipes: dict[str, dict[str, bytes]] = {}  # model -> asset ("": all) -> how its samples are made
         self._since: dict[tuple[str, str], int] = {}  # (model, asset) -> the highest id of those made in another way
         self._begun: object = None  # the connection on which this was looked up
@@ -149,6 +151,14 @@ class SampleStore(TableWriter):
         if age is None:
             return None
         return {"samples": self._held, "age_s": round(age, 1), "bytes": held_rows.budget_bytes()}
+
+    def is_fine(self, model: str, fine: bool) -> None:
+        """Say whether float32 is enough for samples of the model; until then they are kept as they are."""
+        self._fine[model] = fine
+
+    def as_stored(self, model: str, x: NDArray[Any]) -> NDArray[Any]:
+        """A sample in float32 if that is enough, or holds it exactly; else as it is."""
+        return x.astype(np.float32) if x.dtype == np.float64 and (self._fine.get(model) or is_exact(x)) else x
 
     def put(self, sample: Sample) -> None:
         """Queue a sample; neither blocks nor wakes anybody, so that the next decision is not held up.
@@ -255,20 +265,22 @@ class SampleStore(TableWriter):
         held: bool | None,
         targets: int = 0,
         kind: Kind = np.float32,
+        wide: bool = False,
     ) -> Rows:
         """The held-back samples, the others, or (None) all; y is -1 where it is unknown.
 
-        With `targets` (regress), y are float64 (n,) or, of several, (n, targets), NaN for unknown. x are of `kind`, as
-        they were put. Samples of another shape, and those made by another recipe, are left out.
+        With `targets` (regress), y are float64 (n,) or, of several, (n, targets), NaN for unknown. x are of `kind`;
+        with `wide`, float64 where some were put so. Samples of another shape, and those made by another recipe, are
+        left out.
         """
-        size = np.dtype(kind).itemsize * int(np.prod(shape))
+        sizes = sample_table.sizes(kind, shape)
         sql = (
             "SELECT x, y, asset, time_ns FROM samples "  # noqa: S608
-            f"WHERE model = ? AND held IN (?, ?) AND length(x) = ? AND {USED} ORDER BY id"
+            f"WHERE model = ? AND held IN (?, ?) AND length(x) IN (?, ?) AND {USED} ORDER BY id"
         )
         parts = (0, 1) if held is None else (int(held), int(held))
-        rows = self._rows(sql, model, *parts, size)
-        x = np.frombuffer(b"".join(r[0] for r in rows), kind).reshape(len(rows), *shape)
+        rows = self._rows(sql, model, *parts, *sizes)
+        x = sample_table.numbers([r[0] for r in rows], kind, shape, wide)
         assets, times = np.array([r[2] for r in rows], np.str_), np.array([r[3] for r in rows], np.int64)
         if targets:
             return Rows(x, sample_table.target_values([r[1] for r in rows], targets), assets, times)
@@ -278,16 +290,16 @@ class SampleStore(TableWriter):
         self, model: str, shape: tuple[int, ...], since_ns: int, most: int, kind: Kind = np.float32
     ) -> list[tuple[str, int, NDArray[Any]]]:
         """(asset, time in ns, x (*shape)) of at most about `most` samples since then, oldest first, evenly taken."""
-        size = np.dtype(kind).itemsize * int(np.prod(shape))
-        sql = "FROM samples WHERE model = ? AND length(x) = ? AND time_ns >= ? AND "
+        sizes = sample_table.sizes(kind, shape)
+        sql = "FROM samples WHERE model = ? AND length(x) IN (?, ?) AND time_ns >= ? AND "
         sql += USED
-        count = self._rows(f"SELECT count(*) {sql}", model, size, since_ns)[0][0]
+        count = self._rows(f"SELECT count(*) {sql}", model, *sizes, since_ns)[0][0]
         step = max(1, -(-count // most))
         rows = self._rows(
             f"SELECT asset, time_ns, x {sql} AND id % ? = 0 ORDER BY time_ns",
-            model, size, since_ns, step,
+            model, *sizes, since_ns, step,
         )  # fmt: skip
-        return [(asset, time_ns, np.frombuffer(x, kind).reshape(shape)) for asset, time_ns, x in rows]
+        return [(asset, time_ns, sample_table.numbers([x], kind, shape, wide=True)[0]) for asset, time_ns, x in rows]
 
     def last_times(self, model: str) -> dict[str, int]:
         """Time (ns) of each asset's sample that was written last."""

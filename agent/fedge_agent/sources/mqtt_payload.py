@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 from fedge_models.errors import ConfigError, PictureError
 from fedge_models.system import times
+from fedge_models.system.floats import lean, wide
 from fedge_models.system.quoting import quote
 from fedge_models.system.structs import known
 from numpy.typing import NDArray
@@ -174,8 +175,8 @@ class Reader:
         raw = self._config.raw
         return decode(payload, copies=self._copies) if raw is None else decode_raw(payload, raw)
 
-    def _block(self, payload: bytes) -> NDArray[np.float32]:
-        """(samples,) float32, or (channels, samples). Raises ValueError."""
+    def _block(self, payload: bytes) -> NDArray[Any]:
+        """(samples,) of floats, or (channels, samples). Raises ValueError."""
         config = self._config
         frame = self._dtype.itemsize * config.array_channels
         length, rest = divmod(len(payload), frame)
@@ -184,10 +185,7 @@ class Reader:
             raise ValueError(
                 f"{len(payload)} bytes; expected {wanted} {frame} ({config.array_channels} {config.dtype})"
             )
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # float64 beyond float32 becomes infinite, which windows count as a gap
-            block = np.frombuffer(payload, self._dtype).astype(np.float32)
+        block = wide(np.frombuffer(payload, self._dtype))
         return block if config.array_channels == 1 else np.ascontiguousarray(block.reshape(length, -1).T)
 
 
@@ -203,7 +201,7 @@ def _at(document: Any, pointer: Sequence[str]) -> Any:
     return document
 
 
-def _number(value: Any) -> float | str | NDArray[np.float32]:
+def _number(value: Any) -> float | str | NDArray[Any]:
     """A JSON value as a reading's. Raises ValueError."""
     if isinstance(value, (bool, int, float)):
         return _finite(value)
@@ -211,8 +209,7 @@ def _number(value: Any) -> float | str | NDArray[np.float32]:
         return _text(value)
     if isinstance(value, list) and (flat := _flat(value)) and all(type(v) in (int, float) for v in flat):
         try:
-            with np.errstate(over="ignore"):
-                return np.array(value, np.float32)
+            return lean(np.array(value, np.float64))
         except (ValueError, OverflowError) as e:
             raise ValueError(f"expected an array of numbers with equal rows, got {quote(value)}") from e
     raise ValueError(f"expected a number, text or an array of numbers, got {quote(value)}")

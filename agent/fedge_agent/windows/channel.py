@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..types import Array, Quality, Reading
+from ..types import Quality, Reading, Values
 from .facts import ChannelFacts
 from .grid import Grid
 from .votes import Votes
@@ -31,7 +31,7 @@ class Channel:
     facts: ChannelFacts
     label: bool = False  # not a row: may be text
     pending: deque[tuple[int, float | str]] = field(default_factory=deque)  # scalar: (time, value)
-    blocks: deque[tuple[int, Array]] = field(default_factory=deque)  # waveform: (tick of first sample, samples)
+    blocks: deque[tuple[int, Values]] = field(default_factory=deque)  # waveform: (tick of first sample, samples)
     value: float | str = math.nan
     time: int = NEVER_NS  # of `value`
     newest: int = NEVER_NS  # of the last reading
@@ -92,7 +92,7 @@ class Channel:
             self.time, self.value = self.pending.popleft()
         return self.value != before
 
-    def hold_values(self, out: Array, grid: Grid, tick: int, hold: float) -> None:
+    def hold_values(self, out: Values, grid: Grid, tick: int, hold: float) -> None:
         """The value at each tick from `tick`, NaN where it is older than `hold` and not known to be unchanged."""
         i, n = 0, len(out)
         while i < n:
@@ -106,7 +106,7 @@ class Channel:
             out[i:good] = self.value
             i = stop
 
-    def copy_blocks(self, out: Array, tick: int) -> None:
+    def copy_blocks(self, out: Values, tick: int) -> None:
         """Samples of the blocks that cover ticks from `tick`; NaN between them."""
         out.fill(np.nan)
         end = tick + len(out)

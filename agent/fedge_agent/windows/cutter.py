@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..types import Array
+from ..types import Values
 from .channel import Channel, known
 from .grid import Grid
 
@@ -21,7 +21,7 @@ class Cut(NamedTuple):
     """A window."""
 
     end_ns: int
-    values: Array  # (channels, length)
+    values: Values  # (channels, length)
     missing: float  # share of the values that are NaN
     label: float | str | tuple[float, ...] | None
 
@@ -37,7 +37,7 @@ class Cutter:
     ) -> None:
         self._rows, self._labels, self._length, self._hop = rows, labels, length, hop
         self._hold, self._measured = hold_ns, measured
-        self._buffer: Array = np.empty((len(rows), 4 * max(length, hop)), np.float32)
+        self._buffer: Values = np.empty((len(rows), 4 * max(length, hop)))
         self.restart()
 
     def restart(self) -> None:

@@ -24,11 +24,11 @@ from fedge_models.graph.card_scale import CardScale
 from fedge_models.graph.derived import DerivedChannels
 from numpy.typing import NDArray
 
-from ..types import Array
+from ..types import Values
 from .channel import LARGEST
 from .signals import Signal
 
-Compute = Callable[[Signal], Array]
+Compute = Callable[[Signal], Values]
 
 SINGLE: dict[str, Compute] = {
     "crest": Signal.crest,
@@ -90,7 +90,7 @@ class Preparation:
         """Derived channels that had a value that is not finite, in the last windows."""
         return self._derived.undefined if self._derived is not None else ()
 
-    def __call__(self, windows: Array, shaft_hz: float | None = None, gaps: bool = True) -> Array:
+    def __call__(self, windows: Values, shaft_hz: float | None = None, gaps: bool = True) -> Values:
         """Features (..., count) or raw windows of windows (..., channels, length).
 
         shaft_hz: where it varies; gaps: whether there may be NaN. A window for which a formula gives no finite value is
@@ -109,7 +109,7 @@ class Preparation:
             made[wrong] = np.nan
         return made
 
-    def _made(self, rows: Array, shaft_hz: float | None) -> Array:
+    def _made(self, rows: Values, shaft_hz: float | None) -> Values:
         """Scale rows (..., rows, length), and compute their features."""
         rows = self._scaled(rows, 0)
         if not rows.shape[-2] or not self._orders:
@@ -119,14 +119,14 @@ class Preparation:
             rows, self._names, self._rate_hz, {fault: order * speed for fault, order in self._orders.items()}
         )
 
-    def _scaled(self, rows: Array, first: int) -> Array:
+    def _scaled(self, rows: Values, first: int) -> Values:
         """Rows (..., rows, length) as the card scales the channels from `first` on."""
         return rows if self._scale is None else self._scale(rows, first)
 
 
 def extract(
-    x: Array, names: Sequence[str], rate_hz: float = 1.0, faults: Mapping[Fault, float] = MappingProxyType({})
-) -> Array:
+    x: Values, names: Sequence[str], rate_hz: float = 1.0, faults: Mapping[Fault, float] = MappingProxyType({})
+) -> Values:
     """Features (..., count) of windows x (..., channels, length) without gaps; x itself when there are no `names`.
 
     faults: rates in Hz of a bearing's defects, for the features that are named so.
@@ -135,8 +135,8 @@ def extract(
         return x
     parts, width = _plan(tuple(names))
     if not x.shape[-2]:
-        return np.zeros((*x.shape[:-2], 0), np.float32)
-    out = np.empty((*x.shape[:-1], width), np.float32)
+        return np.zeros((*x.shape[:-2], 0), x.dtype)
+    out = np.empty((*x.shape[:-1], width), x.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         signal = Signal(x, rate_hz, faults)
         for compute, start, stop in parts:
@@ -146,15 +146,15 @@ def extract(
     return out.reshape(*x.shape[:-2], -1)
 
 
-def _compute_wild(signal: Signal, parts: Sequence[tuple[Compute, int, int]], out: Array) -> None:
+def _compute_wild(signal: Signal, parts: Sequence[tuple[Compute, int, int]], out: Values) -> None:
     """Compute the channels again whose features overflow in float32."""
     wild = ~np.isfinite(out).all(axis=-1)
-    exact = Signal(signal.x[wild].astype(np.float64), signal.rate_hz, signal.faults)
+    exact = Signal(signal.x[wild].astype(np.float64), signal.rate_hz, signal.faults, np.float64)
     for compute, start, stop in parts:
         out[wild, start:stop] = np.clip(np.nan_to_num(compute(exact)), -LARGEST, LARGEST)
 
 
-def without_value(windows: Array) -> NDArray[np.bool_] | None:
+def without_value(windows: Values) -> NDArray[np.bool_] | None:
     """Which channels (..., channels) have no value at all; None: all have one."""
     found: NDArray[np.bool_] = np.isnan(windows[..., 0])
     if not np.count_nonzero(found):
@@ -163,7 +163,7 @@ def without_value(windows: Array) -> NDArray[np.bool_] | None:
     return found if found.any() else None
 
 
-def bridge(values: Array) -> Array:
+def bridge(values: Values) -> Values:
     """Windows with gaps filled linearly, ends held; the input itself when there are none."""
     missing = np.isnan(values)
     if not np.count_nonzero(missing):

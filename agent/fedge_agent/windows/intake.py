@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from fedge_models.system.floats import wide
 
-from ..types import Array, Quality, Reading
+from ..types import Quality, Reading, Values
 from .channel import LARGEST, Channel, known, unnoted
 
 
@@ -62,7 +63,7 @@ class Intake:
             self.counters.not_finite += 1
         return value
 
-    def block(self, channel: Channel, reading: Reading) -> Array | None:
+    def block(self, channel: Channel, reading: Reading) -> Values | None:
         """The samples of a waveform's reading that is used, NaN where one has no value; None: it has none at all."""
         block = reading.value
         usable = isinstance(block, np.ndarray) and block.ndim == (1 if channel.index is None else 2)
@@ -75,17 +76,16 @@ class Intake:
             return None
         if channel.index is not None:
             block = block[channel.index]
-        with np.errstate(over="ignore"):
-            samples: Array = block.astype(np.float32, copy=False)
+        samples = wide(block)
         finite = np.abs(samples) <= LARGEST
         if not finite.all():
             self.counters.not_finite += int((~finite).sum())
-            samples = np.where(finite, samples, np.float32(np.nan))
+            samples = np.where(finite, samples, samples.dtype.type(np.nan))
         if channel.range is not None:
             outside = (samples < channel.range[0]) | (samples > channel.range[1])
             if outside.any():
                 self._count_outside(channel, int(outside.sum()))
-                samples = np.where(outside, np.float32(np.nan), samples)
+                samples = np.where(outside, samples.dtype.type(np.nan), samples)
         return samples
 
     def late(self, channel: Channel) -> None:

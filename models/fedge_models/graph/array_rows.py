@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 from .card import Card
-from .derived import DerivedChannels
+from .derived import LARGEST, DerivedChannels
 from .rows import laid_out
 
 BRIGHTEST = 255  # of a pixel
@@ -94,10 +94,10 @@ def from_measured(x: NDArray[Any], card: Card, shape: tuple[int, ...], where: st
             "compute: give them the measured windows, as a table or an .npz with measured = true; here rows hold "
             "features"
         )
-    windows = laid_out(np.asarray(x, np.float32), windows_shape(card))
+    windows = laid_out(x, windows_shape(card))
     if windows.shape[1:] != windows_shape(card):
         raise ValueError(f"x has windows of shape {windows.shape[1:]}, the card's channels give {windows_shape(card)}")
-    known = np.isfinite(windows).all(axis=(1, 2))
+    known = (np.abs(windows) <= LARGEST).all(axis=(1, 2))
     rows, _, wrong = DerivedChannels(card)(np.where(known[:, None, None], windows, 0), None)
     rows[~known if wrong is None else ~known | wrong] = np.nan
     return laid_out(rows, shape)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .card import Card
 
-LARGEST = np.float32(1e30)  # no quantity is larger in any unit
+LARGEST = 1e30  # no quantity is larger in any unit
 
 
 class CardScale:
@@ -24,8 +24,8 @@ class CardScale:
     def __init__(self, card: Card) -> None:
         channels = card.input_channels
         self.given = any(c.scale is not None for c in channels)
-        self._centre = np.array([[c.centre or 0.0] for c in channels], np.float32)
-        self._scale = np.array([[c.scale or 1.0] for c in channels], np.float32)
+        self._centre = np.array([[c.centre or 0.0] for c in channels])
+        self._scale = np.array([[c.scale or 1.0] for c in channels])
 
     def __call__(self, rows: NDArray[Any], first: int = 0) -> NDArray[Any]:
         """Scale rows (..., channels, length), whose first channel is the input's channel `first`.
@@ -36,7 +36,8 @@ class CardScale:
             return rows
         part = slice(first, first + rows.shape[-2])
         with np.errstate(over="ignore", invalid="ignore"):
-            made: NDArray[np.float32] = (rows - self._centre[part]) / self._scale[part]
+            made = np.subtract(rows, self._centre[part], out=np.empty_like(rows))  # in float64, whatever rows are
+            made /= self._scale[part]
             return made if math.isfinite(np.add.reduce(made, axis=None)) else _bounded(made, rows)
 
 
@@ -48,7 +49,7 @@ def rows_in_card_scale(rows: NDArray[Any], card: Card) -> NDArray[Any]:
     return scale(rows.reshape(len(rows), len(card.input_channels), -1)).reshape(rows.shape)  # (n, channels), too
 
 
-def _bounded(made: NDArray[np.float32], rows: NDArray[Any]) -> NDArray[np.float32]:
+def _bounded(made: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
     """Bound what overflowed in scaling."""
     over = np.isinf(made) & np.isfinite(rows)
     made[over] = np.copysign(LARGEST, made[over])

@@ -8,13 +8,14 @@ reported: no model may see it.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
 from .card import Card
-from .derive.program import Array, Program
+from .derive.program import Program, Values
+
+LARGEST = float(np.finfo(np.float32).max)  # what a graph can take
+SURE = 1e76  # sum of squares of values of which none is larger
 
 
 class DerivedChannels:
@@ -32,16 +33,17 @@ class DerivedChannels:
         self.undefined: tuple[str, ...] = ()  # derived channels of the last windows that had a value that is none
 
     def __call__(
-        self, windows: Array, absent: NDArray[np.bool_] | None
-    ) -> tuple[Array, Array, NDArray[np.bool_] | None]:
+        self, windows: Values, absent: NDArray[np.bool_] | None
+    ) -> tuple[Values, Values, NDArray[np.bool_] | None]:
         """Return the rows (..., rows, length) and the numbers (..., numbers) of windows (..., channels, length), and
         which windows (...) have a value that is not finite; None: none has. Those windows are zero.
 
         absent: (..., channels) those that have no value at all.
         """
         lead, length, measured = windows.shape[:-2], windows.shape[-1], len(self._measured)
-        rows = np.empty((*lead, self._rows, length), np.float32)
-        numbers = np.empty((*lead, self._numbers), np.float32)
+        kind = np.float64 if windows.dtype == np.float64 else np.float32
+        rows = np.empty((*lead, self._rows, length), kind)
+        numbers = np.empty((*lead, self._numbers), kind)
         rows[..., :measured, :] = windows if measured == windows.shape[-2] else windows[..., self._measured, :]
         out = [None if i is None else self._view(rows, numbers, i) for i in self._places]
         self._program(windows, out, absent)
@@ -50,19 +52,21 @@ class DerivedChannels:
             return rows, numbers, self._wrong(rows, numbers)
         return rows, numbers, None
 
-    def _may_be_wrong(self, rows: Array, numbers: Array) -> bool:
-        """Whether a derived value is not finite, or the values are so large that their sum is not."""
+    def _may_be_wrong(self, rows: Values, numbers: Values) -> bool:
+        """Whether a derived value is not finite, or so large that it may be none in float32."""
+        derived = rows[..., len(self._measured) :, :]
         with np.errstate(over="ignore", invalid="ignore"):
-            total = float(np.add.reduce(rows[..., len(self._measured) :, :], None))
-            return not math.isfinite(total + float(np.add.reduce(numbers, None)) if self._numbers else total)
+            squares = float(np.vdot(derived, derived))
+            return not (squares + float(np.vdot(numbers, numbers)) if self._numbers else squares) < SURE
 
-    def _view(self, rows: Array, numbers: Array, i: int) -> Array:
+    def _view(self, rows: Values, numbers: Values, i: int) -> Values:
         return rows[..., i, :] if i < self._rows else numbers[..., i - self._rows, None]
 
-    def _wrong(self, rows: Array, numbers: Array) -> NDArray[np.bool_] | None:
+    def _wrong(self, rows: Values, numbers: Values) -> NDArray[np.bool_] | None:
         """Find the windows (...) with a value that is not finite, and make them zero; None: there is none."""
         first = len(self._measured)
-        found = np.concatenate([~np.isfinite(rows[..., first:, :]).all(axis=-1), ~np.isfinite(numbers)], axis=-1)
+        good = (np.abs(rows[..., first:, :]) <= LARGEST).all(axis=-1)
+        found = ~np.concatenate([good, np.abs(numbers) <= LARGEST], axis=-1)
         at = np.logical_or.reduce(found.reshape(-1, found.shape[-1]), axis=0)
         self.undefined = tuple(name for name, bad in zip(self._names[first:], at, strict=True) if bad)
         if not at.any():

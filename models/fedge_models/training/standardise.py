@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from ..graph.card import Card, Channel
 from ..ops.operator import Array
-from . import outliers
+from ..system.floats import is_exact, rounded
+from . import outliers, precision
 from .outliers import Bounds
 
 FLOOR = 1e-6  # of a scale, relative to the magnitude of the mean: a constant feature stays near 0
@@ -32,23 +33,24 @@ class Conditions(NamedTuple):
 
     rows: NDArray[np.int64]  # (r,) which channels name the condition
     width: Array  # (r,) within which a value means the same
-    centres: Array  # (k, r)
-    mean: Array  # (k, channels)
+    centres: NDArray[Any]  # (k, r)
+    mean: NDArray[Any]  # (k, channels)
     scale: Array  # (k, channels)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: NDArray[Any]) -> Array:
         """Standardise raw windows x (..., channels, length), each reading by its own condition."""
         values = np.swapaxes(x[..., self.rows, :], -1, -2)  # (..., length, r)
         k = nearest(values / self.width, self.centres / self.width)
         mean, scale = (np.swapaxes(of[k], -1, -2) for of in (self.mean, self.scale))
-        z: Array = (x - mean) / scale
+        z: Array = np.subtract(x, mean, out=np.empty(x.shape, np.float32))
+        z /= scale
         return z
 
 
 class Scale(NamedTuple):
     """Mean and scale of each feature (features,), or of each channel of a raw window (channels, 1) or picture."""
 
-    mean: Array
+    mean: NDArray[Any]  # float64 where float32 would hide changes (`is_wide`)
     scale: Array
     conditions: Conditions | None = None
     bounds: Bounds | None = None  # of plausible values; None: of a picture, or fitted by an older version
@@ -64,15 +66,27 @@ class Scale(NamedTuple):
         parts = [self.mean, self.scale, *(self.conditions or ())]
         return all(np.isfinite(p).all() for p in parts) and bool((self.scale > 0).all())
 
-    def __call__(self, x: Array, out: Array | None = None) -> Array:
-        """Standardise x (..., features) or (..., channels, length) to float32, into `out` where given."""
+    @property
+    def is_wide(self) -> bool:
+        """Whether values must not be rounded to float32 before the mean is subtracted."""
+        mean: NDArray[Any] = self.mean if self.conditions is None else self.conditions.mean
+        return mean.dtype == np.float64
+
+    def __call__(self, x: NDArray[Any], out: Array | None = None) -> Array:
+        """Standardise x (..., features) or (..., channels, length) to float32, into `out` where given.
+
+        Of float64 the mean is subtracted in float64.
+        """
         if self.raw:
             return _as_measured(x, out)
+        if x.dtype == np.float64 and not self.is_wide:  # as it is stored: training and serving see the same numbers
+            x = x.astype(np.float32) if out is not None else rounded(x)
         if self.conditions is not None:
             x = self.conditions(x)
         if out is None:  # stored samples, also of versions that did not bound their features; infinite ones are clipped
             with np.errstate(over="ignore"):
-                z: Array = np.divide(np.subtract(x, self.mean), self.scale)
+                z: Array = np.subtract(x, self.mean, out=np.empty(x.shape, np.float32))
+                np.divide(z, self.scale, out=z)
         else:
             z = np.subtract(x, self.mean, out=out)
             np.divide(z, self.scale, out=z)
@@ -100,7 +114,7 @@ def fit(x: NDArray[Any], card: Card | None = None) -> Scale:
     own = _given(card, len(mean))
     mean[own], scale[own] = 0, 1
     shape = mean.shape + (1,) * (x.ndim - 2)
-    return Scale(_float32(mean).reshape(shape), _float32(scale).reshape(shape), bounds=limits)
+    return Scale(_mean(mean, scale).reshape(shape), _float32(scale).reshape(shape), bounds=limits)
 
 
 def given(card: Card) -> Scale | None:
@@ -124,7 +138,7 @@ def given(card: Card) -> Scale | None:
 RAW = Scale(np.zeros((), np.float32), np.ones((), np.float32), raw=True)
 
 
-def _as_measured(x: Array, out: Array | None) -> Array:
+def _as_measured(x: NDArray[Any], out: Array | None) -> Array:
     if out is None:
         return np.asarray(x, np.float32)
     np.copyto(out, x, casting="same_kind")
@@ -150,7 +164,7 @@ def decode(data: bytes) -> Scale:
     return Scale(parts[0], parts[1], Conditions(*parts[2:]) if len(parts) > 2 else None, limits, raw)
 
 
-def nearest(points: Array, centres: Array) -> NDArray[np.int64]:
+def nearest(points: NDArray[Any], centres: NDArray[Any]) -> NDArray[np.int64]:
     """Index of the centre (k, r) nearest to each of the points (..., r), by the largest difference."""
     best = np.full(points.shape[:-1], np.inf, np.float32)
     found = np.zeros(points.shape[:-1], np.int64)
@@ -166,7 +180,11 @@ def _statistics(x: NDArray[Any], axes: tuple[int, ...]) -> tuple[NDArray[np.floa
         return _byte_statistics(x, axes)
     mean = x.mean(axis=axes, dtype=np.float64)
     std = x.std(axis=axes, dtype=np.float64)
-    return mean, np.maximum(std, FLOOR * (1 + np.abs(mean)))
+    floor = FLOOR * (1 + np.abs(mean))
+    for i in np.flatnonzero((std < floor) & (std > precision.FINEST * np.abs(mean))) if x.dtype == np.float64 else ():
+        if not is_exact(x[:, i]):  # it varies in steps that float32 does not have: that is no rounding
+            floor[i] = precision.FINEST
+    return mean, np.maximum(std, floor)
 
 
 def _byte_statistics(x: NDArray[np.uint8], axes: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -180,6 +198,11 @@ def _byte_statistics(x: NDArray[np.uint8], axes: tuple[int, ...]) -> tuple[NDArr
     mean = total / count
     std = np.sqrt(np.maximum(square / count - mean * mean, 0))
     return mean, np.maximum(std, FLOOR * (1 + mean))
+
+
+def _mean(mean: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[Any]:
+    """A mean as float32, or float64 where float32 would hide changes."""
+    return mean if precision.is_blurred(mean, scale).any() else _float32(mean)
 
 
 def _float32(values: NDArray[np.float64]) -> Array:
@@ -201,7 +224,7 @@ def _is_own(channel: Channel) -> bool:
     return channel.scale is not None and channel.condition is None
 
 
-def _conditions(x: Array, card: Card) -> Conditions:
+def _conditions(x: NDArray[Any], card: Card) -> Conditions:
     rows = np.array([i for i, c in enumerate(card.input_channels) if c.condition is not None])
     named = [c for c in card.input_channels if c.condition is not None]
     width = np.array([(c.condition or 1.0) / (c.scale or 1.0) for c in named], np.float32)  # the card scales x
@@ -218,14 +241,14 @@ def _conditions(x: Array, card: Card) -> Conditions:
         mean[i, own], scale[i, own] = at[own], spread[own]
     own = _given(card, x.shape[1])
     mean[:, own], scale[:, own] = 0, 1
-    return Conditions(rows, width, centres, mean.astype(np.float32), scale.astype(np.float32))
+    return Conditions(rows, width, centres, _mean(mean, scale), _float32(scale))
 
 
-def _centres(points: Array) -> Array:
+def _centres(points: NDArray[Any]) -> NDArray[Any]:
     """Centres (k, r) of points (n, r): the commonest cell of a unit grid takes all within 1, then the next, …"""
     cells, counts = np.unique(np.rint(points), axis=0, return_counts=True)
     free = np.ones(len(points), np.bool_)
-    centres: list[Array] = []
+    centres: list[NDArray[Any]] = []
     for cell in cells[np.argsort(-counts, kind="stable")]:
         near = free & (np.abs(points - cell) <= 1).all(axis=1)
         if near.sum() >= MIN_READINGS or not centres:
@@ -233,4 +256,4 @@ def _centres(points: Array) -> Array:
             free &= ~near
         if len(centres) == MAX_CONDITIONS or not free.any():
             break
-    return np.array(centres, np.float32)
+    return np.array(centres, points.dtype)

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from fedge_agent.cli.main import main
@@ -131,8 +132,14 @@ def test_what_would_never_be_decided_on_fails_in_the_words_of_status(folder: Pat
     assert code == (1 if case.fails else 0) and case.words in said, said
 
 
-@pytest.mark.parametrize(("offset", "said"), [(0, False), (1e4, False), (1e9, True), (2**53, True)])
-def test_values_whose_changes_32_bits_lose_are_noted(folder: Path, offset: float, said: bool) -> None:
+@pytest.mark.parametrize(
+    ("offset", "scaling", "said"),
+    [(0, "", False), (1e9, "", False), (2**53, "", True), (1e4, "file", False), (1e9, "file", True)],
+)
+def test_values_whose_changes_are_lost_are_noted(folder: Path, offset: float, scaling: str, said: bool) -> None:
+    given: dict[str, Any] = {"scaling": scaling or None}
+    card = msgspec.structs.replace(CARD, **given)
+    (folder / "m.onnx").write_bytes(zoo.autoencoder(card, 4, (3, 2)).SerializeToString())
     (folder / "s.csv").write_text(wide(press=lambda i: f"{offset + i % 7:.1f}"))
     code, output = check(folder, {"s": KEYS})
     assert code == 0 and ("subtract an offset where they come from" in output) == said, output

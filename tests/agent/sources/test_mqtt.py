@@ -23,6 +23,7 @@ from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.sources.mqtt import MqttConfig, MqttSource
 from fedge_agent.sources.mqtt_payload import Reader
 from fedge_agent.types import Batch, Quality, Reading
+from fedge_agent.windows.channel import LARGEST
 from fedge_models.errors import ConfigError
 from support.databases import Disk
 from support.mosquitto import Mosquitto
@@ -90,7 +91,7 @@ def test_time_stamp(stamp: str, unit: str | None, wanted: int) -> None:
 def test_binary_array(dtype: str, endianness: str) -> None:
     block = np.array([0, 1, 100], np.dtype(dtype).newbyteorder("<" if endianness == "little" else ">"))
     value = read("t", block.tobytes(), payload="array", dtype=dtype, endianness=endianness).value
-    assert isinstance(value, np.ndarray) and value.dtype == np.float32 and value.tolist() == [0, 1, 100]
+    assert isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.tolist() == [0, 1, 100]
 
 
 def test_channels_of_an_array_take_turns() -> None:
@@ -172,7 +173,7 @@ def test_malformed_is_counted_in_words_and_stops_no_other(
 def test_infinite_samples_of_a_block_stay_for_the_window_to_see() -> None:
     block = np.array([1e300, np.nan, 1.0], "<f8")
     value = read("t", block.tobytes(), payload="array", dtype="float64").value
-    assert isinstance(value, np.ndarray) and value[2] == 1 and not np.isfinite(value[:2]).any()
+    assert isinstance(value, np.ndarray) and value[2] == 1 and not (np.abs(value[:2]) <= LARGEST).any()
 
 
 def test_random_bytes_never_raise() -> None:

@@ -32,7 +32,7 @@ class Columns(NamedTuple):
     """Some columns of a table."""
 
     names: list[str]  # of all columns, or tags
-    numbers: dict[str, NDArray[np.float32]]  # (rows,); NaN: no value
+    numbers: dict[str, NDArray[np.float64]]  # (rows,); NaN: no value
     texts: dict[str, list[str]]
     lines: Sequence[int]  # each row's number in the file
 
@@ -78,7 +78,7 @@ def _wide(path: Path, form: Form, file: WholeFile, numbers: Sequence[str], texts
     at = [header.at(name) for name in numbers]
     here = [name for name in texts if name in header.names]
     text_at = [header.at(name) for name in here]
-    values, found = [array("f") for _ in numbers], [list[str]() for _ in here]
+    values, found = [array("d") for _ in numbers], [list[str]() for _ in here]
     lines, width, markers = array("q"), len(header.names), _markers(form)
     for row in file:
         _check_width(path, row, width, form)
@@ -87,7 +87,7 @@ def _wide(path: Path, form: Form, file: WholeFile, numbers: Sequence[str], texts
             column.append(_value(path, row, header.names[place], reading, markers))
         for text, place in zip(found, text_at, strict=True):
             text.append(row.cells[place].strip())
-    made = [np.array(column, np.float32) for column in values]
+    made = [np.array(column, np.float64) for column in values]
     return Columns(header.names, dict(zip(numbers, made, strict=True)), dict(zip(here, found, strict=True)), lines)
 
 
@@ -117,7 +117,7 @@ def _long(path: Path, form: Form, file: WholeFile, tags: Sequence[str], rate_hz:
     header = Header(path, file.header)
     rows, times = Rows(path, file.header, tags, form, Faults()), Times(header, form)
     tag_at, width = header.at(form.tag_column), len(header.names)
-    stamps, values = {tag: array("q") for tag in tags}, {tag: array("f") for tag in tags}
+    stamps, values = {tag: array("q") for tag in tags}, {tag: array("d") for tag in tags}
     seen: dict[str, None] = {}
     markers = _markers(form)
     for row in file:
@@ -139,7 +139,7 @@ def _long(path: Path, form: Form, file: WholeFile, tags: Sequence[str], rate_hz:
     grid = _grid(path, stamps, rate_hz)
     held = {}
     for tag in tags:
-        held[tag] = _held(np.array(stamps[tag], np.int64), np.array(values[tag], np.float32), grid, rate_hz)
+        held[tag] = _held(np.array(stamps[tag], np.int64), np.array(values[tag], np.float64), grid, rate_hz)
     return Columns(list(seen), held, {}, range(2, 2 + len(grid)))
 
 
@@ -152,11 +152,11 @@ def _grid(path: Path, stamps: dict[str, array[int]], rate_hz: float) -> NDArray[
 
 
 def _held(
-    stamps: NDArray[np.int64], values: NDArray[np.float32], grid: NDArray[np.int64], rate_hz: float
-) -> NDArray[np.float32]:
+    stamps: NDArray[np.int64], values: NDArray[np.float64], grid: NDArray[np.int64], rate_hz: float
+) -> NDArray[np.float64]:
     """The newest value at each time of the grid; NaN where it is too old."""
     order = np.argsort(stamps, kind="stable")
     stamps, values = stamps[order], values[order]
     at = np.searchsorted(stamps, grid, side="right") - 1
     old = (at < 0) | (grid - stamps[np.maximum(at, 0)] > HELD * 1e9 / rate_hz)
-    return np.where(old, np.float32(np.nan), values[np.maximum(at, 0)])
+    return np.where(old, np.float64(np.nan), values[np.maximum(at, 0)])

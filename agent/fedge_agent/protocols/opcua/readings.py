@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from fedge_models.system import times
+from fedge_models.system.floats import lean
 
 from ...types import Quality, Reading
 from .tags import dig
@@ -40,7 +41,7 @@ def _of(tag: str, when: int, value: Any, quality: Quality, data: Any) -> Reading
         return Reading(tag, when, value, quality)
     if isinstance(value, list):
         try:
-            block = np.asarray(value, np.float32)
+            block = lean(np.asarray(value, np.float64))
         except (ValueError, TypeError):
             return unknown(tag, when)
         shape = data.Value.Dimensions

@@ -2,7 +2,7 @@
 """Convert Sparkplug data types (3.0, 6.4.16 and 6.4.17) from a metric's field to a value of the agent, and back. Pure.
 
 Numbers, booleans and dates become floats (a date: seconds since the Unix epoch), text stays text, arrays and bytes
-become one block of float32 samples, a waveform. Datasets, templates, files and arrays of text are refused by name.
+become one block of samples, a waveform. Datasets, templates, files and arrays of text are refused by name.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 from fedge_models.errors import WireError
+from fedge_models.system.floats import wide
 
-from ...types import Array
+from ...types import Array, Values
 from .codec import Metric, Raw
 
 INT32, INT64, DOUBLE, BOOLEAN, STRING, DATETIME = 3, 4, 10, 11, 12, 13  # types that we write
@@ -39,7 +40,7 @@ INTEGERS = {
 }
 TEXTS = (STRING, 14, 15)
 MAX_TEXT = 256  # characters of a state or label, as over MQTT
-MAX_SAMPLES = 1 << 22  # of an array: 16 MiB as float32; two million bytes can hold 16 million booleans
+MAX_SAMPLES = 1 << 22  # of an array: 32 MiB at most; two million bytes can hold 16 million booleans
 # Arrays are packed little-endian in bytes_value (6.4.17); dates would lose a quarter of an hour in float32.
 ARRAYS = {
     **{22: "<i1", 23: "<i2", 24: "<i4", 25: "<i8", 26: "<u1", 27: "<u2", 28: "<u4", 29: "<u8", 30: "<f4", 31: "<f8"},
@@ -57,7 +58,7 @@ def usable(datatype: int) -> bool:
     return datatype in INTEGERS or datatype in ARRAYS or datatype in (*TEXTS, FLOAT, DOUBLE, BOOLEAN, BOOLEAN_ARRAY)
 
 
-def read(metric: Metric, datatype: int) -> float | str | Array:
+def read(metric: Metric, datatype: int) -> float | str | Values:
     """The value of a metric that is not null. Raises WireError when it does not fit its type."""
     if not usable(datatype):
         raise WireError(f"a {name_of(datatype)}; expected a number, boolean, text or array")
@@ -113,15 +114,14 @@ def _check_samples(count: int) -> None:
         raise WireError(f"an array of {count} samples; expected at most {MAX_SAMPLES}")
 
 
-def _array(data: bytes, datatype: int) -> Array:
+def _array(data: bytes, datatype: int) -> Values:
     if datatype not in ARRAYS:
         raise WireError(f"a {name_of(datatype)} in bytes_value")
     item = np.dtype(ARRAYS[datatype])
     if len(data) % item.itemsize:
         raise WireError(f"a {name_of(datatype)} of {len(data)} bytes; expected a multiple of {item.itemsize}")
     _check_samples(len(data) // item.itemsize)
-    with np.errstate(over="ignore"):  # a double beyond float32 becomes Inf, which windows count
-        return np.frombuffer(data, item).astype(np.float32)
+    return wide(np.frombuffer(data, item))
 
 
 def _booleans(data: bytes) -> Array:

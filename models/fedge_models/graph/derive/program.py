@@ -16,7 +16,7 @@ from .compiled import compiled
 from .functions import Floats
 from .plan import Formula
 
-Array = NDArray[np.float32]
+Values = NDArray[Any]  # float64, or float32 as it was given
 
 AT_ONCE = 1 << 16  # samples of a channel that are computed at once
 
@@ -35,7 +35,7 @@ class Program:
         self._reads = [[measured.index(name) for name in sorted(f.measured)] for f in formulas]
         self._bound: dict[tuple[int, ...], _Buffers] = {}
 
-    def __call__(self, windows: Array, out: Sequence[Array | None], absent: NDArray[np.bool_] | None = None) -> None:
+    def __call__(self, windows: Values, out: Sequence[Values | None], absent: NDArray[np.bool_] | None = None) -> None:
         """Write what the formulas give for windows (..., channels, length) without gaps; at most one dimension leads.
 
         out: for each formula (..., length or 1), or None where it is not wanted; absent: (..., channels) those that
@@ -53,7 +53,7 @@ class Program:
                 if into is not None:
                     into[absent[..., reads].any(axis=-1)] = 0
 
-    def _run(self, windows: Array, out: Sequence[Array | None]) -> None:
+    def _run(self, windows: Values, out: Sequence[Values | None]) -> None:
         buffers = self._bound.get(windows.shape) or self._bind(windows.shape)
         with np.errstate(all="ignore"):
             buffers.rows[...] = windows
