@@ -20,6 +20,7 @@ from ..notes import note
 from ..onnx_file import tensors
 from ..refusals import CORRECT, MISMATCHED, refuse
 from ..skeleton import Weights, skeleton, weights
+from .following import follow
 from .places import MismatchError, Place, Places
 from .pruning import prune
 from .runtime import Opened, Values, close, dims, samples, single_input, trace
@@ -198,7 +199,7 @@ def _attempt(
     made.CopyFrom(model)
     places = Places(made, name, traced, batch, choices)
     try:
-        places.follow()
+        follow(places)
         _insert(made, places)
         for output in made.graph.output:
             _lay_out(made, output, places)
