@@ -80,7 +80,7 @@ def test_misspelt_labels_are_counted_and_named_with_those_expected(tmp_path: Pat
     data, model = german(tmp_path / "export.csv", label="wornn"), tmp_path / "m.onnx"
     model.write_bytes(zoo.mlp(CARD, 2, (4,)).SerializeToString())
     shown = run("train", model, "--data", data, code=1)
-    assert "'wornn' is none of ok, worn" in shown and "did you mean 'worn'? 30 of 60 rows are like it" in shown
+    assert "'wornn' is none of ok, worn" in shown and "did you mean 'worn'? (30 of 60 rows are like it)" in shown
 
 
 def test_numbers_that_could_be_two_are_not_trained_on_until_somebody_says_which(tmp_path: Path) -> None:
@@ -89,7 +89,8 @@ def test_numbers_that_could_be_two_are_not_trained_on_until_somebody_says_which(
     model.write_bytes(zoo.mlp(CARD, 2, (4,)).SerializeToString())
     assert "'1,234' is read as 1.234; if it is 1234" in run("evaluate", model, "--data", data, code=1)
     (tmp_path / "form.toml").write_text('decimal = ","\n')
-    assert "26 without a label" in run("evaluate", model, "--data", data, "--form", tmp_path / "form.toml")
+    shown = run("evaluate", model, "--data", data, "--form", tmp_path / "form.toml", code=1)
+    assert "none of 26 samples to evaluate with has a label" in shown
 
 
 def test_file_that_is_not_there_says_so(tmp_path: Path) -> None:

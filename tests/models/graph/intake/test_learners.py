@@ -262,7 +262,6 @@ def pipelines() -> dict[str, Any]:
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.feature_selection import SelectKBest
     from sklearn.linear_model import LogisticRegression, SGDClassifier
-    from sklearn.naive_bayes import GaussianNB
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import MinMaxScaler, Normalizer, PolynomialFeatures, StandardScaler
@@ -272,14 +271,13 @@ def pipelines() -> dict[str, Any]:
         "polynomial": make_pipeline(PolynomialFeatures(), LogisticRegression()),
         "sgd": make_pipeline(Normalizer(), SGDClassifier(loss="log_loss", random_state=0)),
         "lda": LinearDiscriminantAnalysis(),
-        "bayes": GaussianNB(),
         "columns": make_pipeline(SelectKBest(k=2), LogisticRegression()),
         "mlp": make_pipeline(MinMaxScaler(), MLPClassifier((8,), max_iter=30, random_state=0)),
     }
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("name", ["logistic", "polynomial", "sgd", "lda", "bayes", "columns", "mlp"])
+@pytest.mark.parametrize("name", ["logistic", "polynomial", "sgd", "lda", "columns", "mlp"])
 def test_pipeline_of_scikit_learn_goes_on_training(name: str, classes: int, tmp_path: Path) -> None:
     counterpart("skl2onnx")
     from skl2onnx import to_onnx
