@@ -17,7 +17,7 @@ from fedge_models.system.command_line import Group
 from fedge_models.system.text import printable
 
 from ..health import PROGRAM
-from . import event, label, model, opcua, order, status
+from . import event, label, model, opcua, order, recorded, status
 from .options import config_option, json_option, load_config
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     """Read machines, decide, learn, and share only signed updates."""
 
 
-TRAINING = (model.model_group, model.train, model.evaluate)
+TRAINING = (model.model_group, recorded.train, recorded.evaluate)
 OPERATING = (label.label, event.event_group, order.order_group, status.status)
 for command in (*TRAINING, opcua.trust, opcua.browse, *OPERATING):
     main.add_command(command)

@@ -19,7 +19,7 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from fedge_agent.cli import model as model_commands
+from fedge_agent.cli import recorded
 from fedge_agent.cli.main import main
 from fedge_agent.health import STATUS_FILE
 from fedge_models.graph import zoo
@@ -154,7 +154,7 @@ def test_check_names_what_is_in_the_way_of_the_state_folder(tmp_path: Path) -> N
 
 
 def test_columns_of_figures_do_not_run_together(capsys: pytest.CaptureFixture[str]) -> None:
-    model_commands._figures({"before": {"auroc": 0.5, "average_precision": 0.25}, "after": {"auroc": 1.0}}, False)
+    recorded._figures({"before": {"auroc": 0.5, "average_precision": 0.25}, "after": {"auroc": 1.0}}, False)
     header, *rows = (line.split() for line in capsys.readouterr().out.splitlines())
     assert header == ["auroc", "average_precision"] and rows == [["before", "0.5", "0.25"], ["after", "1", "-"]]
 
