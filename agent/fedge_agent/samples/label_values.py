@@ -13,6 +13,7 @@ from ..types import Label
 from ..windows.context import MAX_CHARACTERS
 
 RANKS = {"plc": 1, "mes": 2, "inspection": 3, "hand": 4}  # the highest wins; of one origin the label that came last
+EXACT = 1 << 53  # below it, a float64 holds every whole number
 # Class index; anomaly: 0 normal, 1 anomaly; regress: in the target's unit; None: unknown. A tuple: of several targets,
 # or (multilabel) of 0 or 1 for each label.
 TargetValue = float | tuple[float, ...] | None
@@ -30,7 +31,7 @@ def target_value(value: float | str, card: Card, names: Mapping[str, str]) -> Ta
     if card.task == "regress":
         number = _number(value)
         return number if len(card.targets) <= 1 else None
-    text = value if isinstance(value, str) else f"{value:g}"
+    text = as_text(value)
     name = names.get(text, text)
     labels = card.labels if card.task == "classify" else ("normal", "anomaly")
     if (named := find_label(name, labels)) is not None:
@@ -57,7 +58,7 @@ def label_set(value: float | str, labels: Sequence[str], names: Mapping[str, str
     value: names with ";" between them, "normal" for none of them, or an alarm word, whose lowest bit is the first
     label; names: as in `target_value`.
     """
-    text = value if isinstance(value, str) else f"{value:g}"
+    text = as_text(value)
     parts = [names.get(part, part) for part in _parts(names.get(text, text))]
     found = [part for name in parts for part in _parts(name)]
     named = [find_label(part, (*labels, NONE)) for part in found]
@@ -65,10 +66,17 @@ def label_set(value: float | str, labels: Sequence[str], names: Mapping[str, str
         return (0.0,) * len(labels)
     if named and None not in named and len(labels) not in named:
         return tuple(float(i in named) for i in range(len(labels)))
-    word = _number(found[0]) if len(found) == 1 else None
-    if word is None or not word.is_integer() or not 0 <= word < 1 << len(labels):
+    word = _word(found[0]) if len(found) == 1 else None
+    if word is None or not 0 <= word < 1 << len(labels):
         return None
-    return tuple(float(int(word) >> bit & 1) for bit in range(len(labels)))
+    return tuple(float(word >> bit & 1) for bit in range(len(labels)))
+
+
+def as_text(value: float | str) -> str:
+    """A label as `label.map` names it: a whole number with all its digits, as each may be a bit of an alarm word."""
+    if isinstance(value, str):
+        return value
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:g}"
 
 
 def measured_values(values: tuple[float, ...], card: Card) -> TargetValue:
@@ -130,6 +138,12 @@ def _short(text: str) -> bool:
 
 def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(SEPARATOR)]
+
+
+def _word(text: str) -> int | None:
+    """The bits that a text stands for; None: it is no whole number, or one of which a float does not hold each bit."""
+    number = _number(text)
+    return int(number) if number is not None and number.is_integer() and abs(number) < EXACT else None
 
 
 def _number(value: float | str) -> float | None:

@@ -13,7 +13,7 @@ from fedge_models.graph.card import Card
 from fedge_models.system.choices import near_names
 from fedge_models.system.text import printable
 
-from .label_values import accepted_values
+from .label_values import accepted_values, as_text
 
 LASTS = 10  # labels, or windows, in a row
 SHOWN = 40  # characters of a label
@@ -33,7 +33,7 @@ class TagLabels:
             return
         self.unknown += 1
         self._labels += 1
-        text = value if isinstance(value, str) else f"{value:g}"
+        text = as_text(value)
         near = near_names(text, card.labels, 1, 0.5) if card.task in ("classify", "multilabel") else []
         meant = f", did you mean {near[0]!r}?" if near else ""
         self.example = f"{printable(text[:SHOWN])!r}: expected {_expected(card)}{meant}"

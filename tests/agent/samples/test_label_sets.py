@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from fedge_agent.samples.label_book import LabelBook, Subject
@@ -53,6 +54,21 @@ NAMES = {"E12": "worn", "E13": "leak;loose", "ok": "normal", "7": "leak"}
 )
 def test_values_of_labels(value: float | str, expected: tuple[float, ...] | None) -> None:
     assert target_value(value, CARD, NAMES) == expected
+
+
+@pytest.mark.parametrize("count", [20, 21, 32, 52])
+def test_an_alarm_word_keeps_each_bit_however_long_it_is(count: int) -> None:
+    card = msgspec.structs.replace(CARD, labels=tuple(f"e{i}" for i in range(count)))
+    for bits in ({0, count - 1}, {1, 7, count - 1}, set(range(count))):
+        word, expected = sum(1 << bit for bit in bits), tuple(float(i in bits) for i in range(count))
+        assert target_value(float(word), card, {}) == target_value(str(word), card, {}) == expected
+        assert target_value(float(word), card, {str(word): "e2"}) == tuple(float(i == 2) for i in range(count))
+
+
+def test_an_alarm_word_of_which_a_float_lost_bits_is_unknown() -> None:
+    card = msgspec.structs.replace(CARD, labels=tuple(f"e{i}" for i in range(60)))
+    assert target_value(float((1 << 59) + 1), card, {}) is None
+    assert target_value(str((1 << 59) + 1), card, {}) is None
 
 
 def test_a_tag_for_each_label_says_yes_unless_it_is_zero() -> None:
