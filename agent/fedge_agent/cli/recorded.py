@@ -153,6 +153,7 @@ def _samples(path: Path, model: Model, label: tuple[str, ...], form: Path | None
 
     given = load_form(form, path) if form is not None else None
     made = dataset.load(path, model.card, model.graph.input_shape, label, given, hold_back)
+    workbench.check_targets(path, made, model.graph)
     if given is None and made.form is not None and (keys := key_lines(made.form)):
         click.echo(f"{path}: understood as {', '.join(keys)}", err=True)
     if made.unread:

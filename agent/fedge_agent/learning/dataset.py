@@ -38,7 +38,7 @@ from ..types import Values
 from ..windows.channel import LARGEST
 from ..windows.features import Preparation
 from ..windows.pictures import prepare
-from . import table_labels
+from . import array_labels, table_labels
 
 BLOCKS = 50  # of rows (fewer where windows are long)
 HELD_EVERY = 5  # one block in so many
@@ -108,18 +108,13 @@ def load(
 
 
 def _check_labels(path: Path, y: NDArray[Any], card: Card) -> None:
-    """Raise DataError for labels that the model does not have."""
-    if card.task == "regress":
+    """Raise DataError for labels of which several may hold that are not 0 and 1."""
+    if card.task != "multilabel":
         return
-    if card.task == "multilabel":
-        try:
-            objective.check_labels(card, y)
-        except ValueError as e:
-            raise DataError(f"{path}: {e}; its labels are {', '.join(card.labels)}") from e
-        return
-    known, top = y[y >= 0], len(card.labels) if card.task == "classify" else 2
-    if len(known) and known.max() >= top:
-        raise DataError(f"{path}: label {int(known.max())}: the model has the labels 0 to {top - 1}")
+    try:
+        objective.check_labels(card, y)
+    except ValueError as e:
+        raise DataError(f"{path}: {e}; its labels are {', '.join(card.labels)}") from e
 
 
 def guess_form(path: Path, card: Card) -> Form:
@@ -144,23 +139,16 @@ def guess_form(path: Path, card: Card) -> Form:
 def _npz(path: Path, card: Card, shape: tuple[int, ...], hold_back: bool) -> Dataset:
     arrays = _arrays(path)
     x = arrays["x"]
+    array_labels.check_array(path, "x", x)
     if card.image is not None and x.dtype == np.uint8 and x.shape[1:] != card.image.shape:
         try:
             x = np.array([prepare(pixels, card.image) for pixels in x]).reshape(-1, *card.image.shape)
         except PictureError as e:
             raise DataError(f"{path}: array 'x': {e}") from e
     x = wide(x)
-    rows = np.arange(len(x))
-    several = (len(x), len(card.labels)) if card.task == "multilabel" else None
-    y = arrays.get("y", np.full(len(x) if several is None else several, np.nan if several or card.targets else -1))
-    marked = "test" in arrays
-    test = _flags(path, arrays["test"]) if marked else _parts(rows, rows + 1, len(x), hold_back) == 1
-    for name, array in (("y", y), ("test", test)):
-        if len(array) != len(x):
-            raise DataError(f"{path}: array {name!r} has {len(array)} rows, 'x' has {len(x)}")
-    if several is not None:
-        y = np.where(y < 0, np.nan, y.astype(np.float32))
-    y = y if y.dtype.kind == "f" else y.astype(np.int64)
+    rows, count, marked = np.arange(len(x)), len(x), "test" in arrays
+    y = array_labels.values(path, arrays.get("y"), count, card)
+    test = array_labels.marks(path, arrays["test"], count) if marked else _parts(rows, rows + 1, count, hold_back) == 1
     try:
         said = yes_or_no(arrays["measured"], "measured") if "measured" in arrays else None
         measured = is_measured(x, card, shape, said)
@@ -169,13 +157,6 @@ def _npz(path: Path, card: Card, shape: tuple[int, ...], hold_back: bool) -> Dat
         raise DataError(f"{path}: {e}") from e
     lacking = "" if "y" in arrays else f"no array 'y'; the file has {', '.join(arrays)}"
     return (_of_windows if measured else _of_rows)(path, card, x, y, test)._replace(marked=marked, lacking=lacking)
-
-
-def _flags(path: Path, test: NDArray[Any]) -> NDArray[np.bool_]:
-    """The array `test`. Raises DataError when it is no list of 0 and 1."""
-    if test.ndim != 1 or test.dtype.kind not in "biuf" or not np.isin(test, (0, 1)).all():
-        raise DataError(f"{path}: array 'test' {test.shape}: expected 0 or 1 for each row of 'x', (n,)")
-    return test.astype(np.bool_)
 
 
 def _of_windows(path: Path, card: Card, x: Values, y: NDArray[Any], test: NDArray[np.bool_]) -> Dataset:

@@ -6,6 +6,7 @@ Files and output are the command line's part; clock and random generator are pas
 
 from __future__ import annotations
 
+import math
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -154,6 +155,14 @@ def train(
     before = evaluate(model, data)
     report = model.train(*data.part(test=False), config, rng, pause, measured=False)
     return Result(report, before, evaluate(model, data))
+
+
+def check_targets(path: Path, data: Dataset, graph: TrainableGraph) -> None:
+    """Raise DataError for samples with another number of targets than the model gives."""
+    given, wanted = (math.prod(shape) for shape in (data.y.shape[1:], graph.output_shape))
+    if graph.card.task == "regress" and given != wanted and data.labelled(graph.card).any():
+        names = f" ({', '.join(graph.card.measured)})" if graph.card.measured else ""
+        raise DataError(f"{path}: targets of each sample: {given}; expected {wanted}{names}, as the model gives")
 
 
 def check_labelled(path: Path, data: Dataset, card: Card, training: bool) -> None:
