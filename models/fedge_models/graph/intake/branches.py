@@ -71,11 +71,11 @@ def _outer(node: onnx.NodeProto) -> Iterator[str]:
 
 def _replace(graph: onnx.GraphProto, decided: Mapping[str, bool]) -> None:
     nodes: list[onnx.NodeProto] = []
-    for number, node in enumerate(graph.node):
+    for node in graph.node:
         if node.op_type == "If" and node.output[0] in decided:
             wanted = "then_branch" if decided[node.output[0]] else "else_branch"
             inner = next(a.g for a in node.attribute if a.name == wanted)
-            nodes += _inlined(graph, node, inner, f"{node.name or f'If_{number}'}.")
+            nodes += _inlined(graph, node, inner, f"{node.name or node.output[0]}.")
         else:
             nodes.append(copied(node))
     del graph.node[:]

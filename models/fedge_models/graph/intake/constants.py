@@ -25,7 +25,7 @@ from ..notes import note
 from ..onnx_file import array
 from ..told import ATTRIBUTE, PARAMETER, PYTORCH, kinds, single_parameters
 from .epsilons import epsilons
-from .known_values import are_positions, are_rotations, are_waves, is_filter_bank, is_mask, is_ramp
+from .known_values import are_positions, are_rotations, are_waves, is_filter_bank, is_mask, is_ramp, may_turn
 from .own_scaling import LEARNERS, PREPARED, SCALER, prepared
 from .provenance import marks
 
@@ -39,6 +39,7 @@ LAYOUT = (
     *("Transpose", "Unsqueeze"),
 )
 ROTATING = ("Mul", "RotaryEmbedding", "Where")
+BESIDE = 64  # tables in front of a sine's, among which its cosine's is looked for
 NAMED = 8  # tensors that a note lists
 GUESS = "this is a guess from its values and place, and no pattern trains it; if it is a parameter: trainable = '*,{}'"
 MADE_UP = "a scale or shift that an exporter made up for a GroupNorm"
@@ -141,8 +142,9 @@ def _seen(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: st
             continue
         if what := next(_kinds(name, values, nodes), ""):
             yield name, what
-        if values.ndim > 1 and all(n.op_type in ROTATING for n in nodes):
-            partners = [other for other, table in multiplied if are_rotations(table, values)]
+        if values.ndim > 1 and all(n.op_type in ROTATING for n in nodes) and may_turn(values):
+            near = multiplied[-BESIDE:]
+            partners = [other for other, table in near if are_rotations(table, values)]
             yield from ((n, "a table of rotations") for n in (*partners, *([name] if partners else [])))
             multiplied.append((name, values))
 

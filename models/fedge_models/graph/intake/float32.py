@@ -8,7 +8,7 @@ becomes the largest of float32.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -51,8 +51,8 @@ def to_float32(model: onnx.ModelProto, card: Card, where: str) -> bool:
     return bool(found)
 
 
-def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """Yield the graph and every graph inside its nodes."""
+def graphs(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[Any]:
+    """Yield the graph, or the body of a function, and every graph inside its nodes."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:

@@ -112,7 +112,7 @@ class _Joint:
         if group.value is not None:
             self._constant(value, group.value)
             return
-        if value.type.tensor_type.elem_type != FLOAT and not _becomes_float(self.model.graph, value.name):
+        if value.type.tensor_type.elem_type != FLOAT and not becomes_float(self.model.graph, value.name):
             at = f"{self.where}: input {value.name!r}"
             raise ModelError(f"{at} takes integers, and channels are float32; give it a value")
         places = [[c.name for c in self.card.input_channels].index(n) for n in group.channels]
@@ -218,13 +218,15 @@ class _Joint:
         )
 
 
-def _becomes_float(graph: onnx.GraphProto, name: str) -> bool:
+def becomes_float(graph: onnx.GraphProto, name: str) -> bool:
     """Whether integers are only laid out before they become float32, or are cast to integers, as floats may be."""
-    readers = [n for n in graph.node if name in n.input]
-    return bool(readers) and all(
-        n.op_type == "Cast" or (n.op_type in LAYOUT and all(_becomes_float(graph, o) for o in n.output))
-        for n in readers
-    )
+    laid_out = {name}
+    for node in graph.node:  # each after those whose results it reads
+        if node.op_type != "Cast" and laid_out.intersection(node.input):
+            if node.op_type not in LAYOUT:
+                return False
+            laid_out.update(node.output)
+    return laid_out <= {n for node in graph.node for n in node.input}
 
 
 def _fits(declared: tuple[int, ...], form: tuple[int, ...]) -> bool:

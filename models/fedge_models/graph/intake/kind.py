@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING
 
 from ...ops.registry import OPERATORS
@@ -77,11 +78,15 @@ def _check_sizes(graph: onnx.GraphProto, where: str) -> None:
 
 def _is_standard(op: str) -> bool:
     """Whether the standard has an operator of this name, in any version."""
-    if op in OPERATORS:
-        return True
+    return op in OPERATORS or op in _standard()
+
+
+@cache
+def _standard() -> frozenset[str]:
+    """The names of the standard's operators, in any version."""
     from onnx import defs
 
-    return op in {schema.name for schema in defs.get_all_schemas_with_history() if not schema.domain}
+    return frozenset(schema.name for schema in defs.get_all_schemas_with_history() if not schema.domain)
 
 
 def _reads_names(node: onnx.NodeProto) -> bool:

@@ -27,9 +27,15 @@ def is_mask(values: NDArray[Any], operators: Collection[str]) -> bool:
 
 def are_rotations(one: NDArray[Any], other: NDArray[Any]) -> bool:
     """Whether two tables are cosine and sine of the same angles (Su et al. 2021, RoFormer)."""
-    if one.shape != other.shape or one.size < FEWEST or np.ptp(one) < EXACT or np.ptp(other) < EXACT:
+    if one.shape != other.shape or one.size < FEWEST or not may_turn(one) or not may_turn(other):
         return False
     return bool(np.allclose(one * one + other * other, 1, atol=EXACT))
+
+
+def may_turn(table: NDArray[Any]) -> bool:
+    """Whether a table may be one of cosines or sines: between -1 and 1, and not all the same."""
+    low, high = float(table.min(initial=0)), float(table.max(initial=0))
+    return low >= -1 - EXACT and high <= 1 + EXACT and float(np.ptp(table)) >= EXACT
 
 
 def is_ramp(values: NDArray[Any]) -> bool:

@@ -9,30 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ...errors import ModelError
-from ...protos import FLOAT, tensor
+from ...protos import FLOAT
 from ..card import Card
 from ..notes import note
-from .one_output import (
-    LEAST,
-    LINEAR,
-    SHAPED,
-    run_output,
-    set_output,
-    sigmoid,
-    through_shapes,
-    without_copies,
-    without_sigmoid,
-)
+from .one_output import LINEAR, run_output, set_output, sigmoid, through_shapes, without_copies, without_sigmoid
+from .probability import LOGITS, logits_of, sources
 from .pruning import prune
 
 if TYPE_CHECKING:
     import onnx
 
-MADE = "fedge.label_logits"
-MOVING = (*SHAPED, "Concat", "Gather", "Slice", "Split", "Transpose")
 TAKEN = "output: the logits before the sigmoids, of which each label has one; a gateway makes the probabilities itself"
 
 
@@ -55,10 +42,10 @@ def label_logits(model: onnx.ModelProto, card: Card, where: str) -> bool:
             f"{where}: ends in a Softmax, whose probabilities add up to one: of several labels, one would deny the "
             "others. Export the logits or their sigmoids, or write task = 'classify' on the card"
         )
-    elif not _sources(name, makers) - {*LINEAR} or not _are_probabilities(model, card, name):
+    elif not sources(graph, name, makers) - {*LINEAR} or not _are_probabilities(model, card, name):
         return False
     else:
-        name = _from_probabilities(graph, name)
+        name = logits_of(graph, name)
         note(model, "output: the logits of its probabilities, which are the same")
         return _ended(graph, name, card)
     note(model, TAKEN)
@@ -83,44 +70,11 @@ def _joined(graph: onnx.GraphProto, join: onnx.NodeProto, parts: list[str]) -> s
     from onnx import helper
 
     axis = next(a.i for a in join.attribute if a.name == "axis")
-    graph.node.append(helper.make_node("Concat", parts, [MADE], axis=axis))
-    return MADE
-
-
-def _sources(name: str, makers: dict[str, onnx.NodeProto]) -> set[str]:
-    """The operators that make the values which `name` joins, cuts out or lays out."""
-    found, waiting, seen = set[str](), [name], set[str]()
-    while waiting:
-        node = makers.get(last := waiting.pop())
-        if node is None or last in seen:
-            continue
-        seen.add(last)
-        if node.op_type in MOVING:
-            waiting += node.input if node.op_type == "Concat" else node.input[:1]
-        else:
-            product = node.op_type in ("Div", "Mul") and all(given in makers for given in node.input)
-            found.add("a product of values" if product else node.op_type)
-    return found
+    graph.node.append(helper.make_node("Concat", parts, [LOGITS], axis=axis))
+    return LOGITS
 
 
 def _are_probabilities(model: onnx.ModelProto, card: Card, name: str) -> bool:
     """Whether every value lies between 0 and 1, for a few samples."""
     found = run_output(model, card, name)
     return found is not None and found.dtype.kind == "f" and bool(((found >= 0) & (found <= 1)).all())
-
-
-def _from_probabilities(graph: onnx.GraphProto, p: str) -> str:
-    """Add log(p / (1 - p)), bounded where p is 0 or 1; return its name."""
-    from onnx import helper
-
-    for name, value in (("fedge.least", LEAST), ("fedge.most", 1 - LEAST), ("fedge.one", 1.0)):
-        graph.initializer.append(tensor(name, np.array(value, np.float32)))
-    steps = (
-        ("Clip", [p, "fedge.least", "fedge.most"], "fedge.clip"),
-        ("Log", ["fedge.clip"], "fedge.log"),
-        ("Sub", ["fedge.one", "fedge.clip"], "fedge.rest"),
-        ("Log", ["fedge.rest"], "fedge.log_rest"),
-        ("Sub", ["fedge.log", "fedge.log_rest"], MADE),
-    )
-    graph.node.extend([helper.make_node(op, inputs, [made]) for op, inputs, made in steps])
-    return MADE

@@ -46,7 +46,7 @@ def module(node: onnx.NodeProto) -> str:
         if entry.key == SCOPES:
             try:
                 scopes = ast.literal_eval(entry.value)
-                return str(scopes[-2]) if len(scopes) > 1 else ""
+                return str(scopes[-2]) if isinstance(scopes, list) and len(scopes) > 1 else ""
             except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
                 return ""
     prefix, marked, path = node.name.rpartition("//")  # of a file that `onnx.compose` merged: net//features/Conv

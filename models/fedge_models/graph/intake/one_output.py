@@ -20,6 +20,7 @@ from ..card import Card
 from ..notes import note
 from ..refusals import refuse
 from .compare import results, samples
+from .probability import LEAST, PRODUCT, SHAPED, logits_of, sources
 from .pruning import prune
 
 if TYPE_CHECKING:
@@ -30,12 +31,11 @@ LINEAR = (
     "MatMul", "Mul", "ReduceMean", "ReduceSum", "Reshape", "Slice", "Squeeze", "Sub", "Sum", "Transpose", "Unsqueeze",
 )  # fmt: skip
 BOUNDED = ("Clip", "Erf", "HardSigmoid", "Sin", "Softsign", "Tanh")
-LEAST = 1e-7  # probability: what is below counts as this, so that its logarithm is finite
+PROBABILITIES = {PRODUCT, "Sigmoid", "Softmax"}
 SIGMOIDS = (
     "output: the logits before the sigmoids, of which each label had one; here exactly one label holds. Where several "
     "may hold at once, write task = 'multilabel' on the card"
 )
-SHAPED = ("Flatten", "Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze")
 
 
 def one_output(model: onnx.ModelProto, card: Card, where: str) -> bool:
@@ -55,11 +55,7 @@ def one_output(model: onnx.ModelProto, card: Card, where: str) -> bool:
     if (classes == 2 and pair is not None and inner is not None) or (width == 1 and inner is not None and classes == 2):
         name = _two_classes(graph, inner, softmax=True)
     elif width == 1:
-        op = makers[name].op_type if name in makers else "its input"
-        if classes != 2 or through_shapes(name, makers)[1] not in LINEAR:
-            refuse("one value", where, labels=classes, op=op)
-        name = _two_classes(graph, name, softmax=False)
-        note(model, "output: the single logit became two columns, 0 and the logit")
+        name = _single(model, card, name, makers, found, where)
     elif _are_probabilities(found, width, classes) and (name not in makers or makers[name].op_type != "Softmax"):
         name = _from_probabilities(graph, name, inner)
         note(model, "output: Softmax of the logarithm of its probabilities, which are the same")
@@ -74,6 +70,30 @@ def one_output(model: onnx.ModelProto, card: Card, where: str) -> bool:
     set_output(graph, name, classes)
     prune(graph)
     return True
+
+
+def _single(
+    model: onnx.ModelProto,
+    card: Card,
+    name: str,
+    makers: dict[str, onnx.NodeProto],
+    found: NDArray[Any] | None,
+    where: str,
+) -> str:
+    """Make two columns of a single value that is no sigmoid; return their name. Raises ModelError for no logit.
+
+    A part or a mean of probabilities is one, and no logit, though the last operator is linear.
+    """
+    made_of = sources(model.graph, name, makers)
+    is_probability = bool(made_of - {PRODUCT}) and made_of <= PROBABILITIES
+    within = found is None or bool(((found >= 0) & (found <= 1)).all())
+    if len(card.labels) != 2 or through_shapes(name, makers)[1] not in LINEAR or (is_probability and not within):
+        refuse("one value", where, labels=len(card.labels), op=makers[name].op_type if name in makers else "its input")
+    if is_probability:
+        note(model, f"output: the single probability is taken as that of {card.labels[1]!r}, and became two columns")
+        return _two_classes(model.graph, logits_of(model.graph, name), softmax=True)
+    note(model, "output: the single logit became two columns, 0 and the logit")
+    return _two_classes(model.graph, name, softmax=False)
 
 
 def run_output(model: onnx.ModelProto, card: Card, name: str) -> NDArray[Any] | None:

@@ -65,11 +65,12 @@ def _own_node_names(graph: onnx.GraphProto) -> bool:
     taken = {n.name for n in graph.node}
     if len(taken - {""}) == sum(bool(n.name) for n in graph.node):
         return False
-    seen: set[str] = set()
+    uses: dict[str, int] = {}
     for node in graph.node:
-        name, number = node.name, 2
-        while node.name and node.name in seen:
-            node.name = f"{name}.{number}" if f"{name}.{number}" not in taken else node.name
-            number += 1
-        seen.add(node.name)
+        name = node.name
+        while node.name and uses.setdefault(name, 0) and node.name in taken:
+            uses[name] += 1
+            node.name = f"{name}.{uses[name]}"
+        uses[name] = uses.get(name, 0) or 1
+        taken.add(node.name)
     return True

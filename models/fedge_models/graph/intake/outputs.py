@@ -100,6 +100,8 @@ def _promised(model: onnx.ModelProto, card: Card) -> set[int]:
     """How many values for a sample the card promises; a single logit may stand for two labels."""
     if card.task == "classify":
         return {len(card.labels), 1} if len(card.labels) == 2 else {len(card.labels)}
+    if card.task == "multilabel":
+        return {len(card.labels)}
     if card.task == "anomaly":
         return {prod(d.dim_value for d in v.type.tensor_type.shape.dim[1:]) for v in real_inputs(model.graph)}
     return {len(card.targets)} if card.targets else set()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import onnx
 
 FLOATS = (protos.FLOAT, protos.FLOAT16, protos.DOUBLE)
-MOST = 1 << 26  # values of a sparse tensor written out: a small file may claim more
+MOST = 1 << 26  # values of all sparse tensors written out: a small file may claim more
 
 
 def as_initializers(model: onnx.ModelProto, card: Card, where: str) -> bool:
@@ -30,6 +30,7 @@ def as_initializers(model: onnx.ModelProto, card: Card, where: str) -> bool:
     Return whether there were any. Raises ModelError for a sparse tensor that is not what it claims.
     """
     graph = model.graph
+    _check_dense(graph, where)
     dense = [_dense(sparse, where) for sparse in graph.sparse_initializer]
     if dense:
         del graph.sparse_initializer[:]
@@ -59,11 +60,22 @@ def _is_weight(tensor: onnx.TensorProto) -> bool:
     return tensor.data_type in FLOATS and prod(tensor.dims) > 1
 
 
+def _check_dense(graph: onnx.GraphProto, where: str) -> None:
+    """Raise ModelError for shapes that are none, or would take more memory than a model may."""
+    whole = 0
+    for sparse in graph.sparse_initializer:
+        shape = tuple(sparse.dims)
+        whole += prod(shape)
+        if min(shape, default=0) < 1 or whole > MOST:
+            most = f"each size 1 or more, and at most {MOST:,} values in all sparse tensors"
+            raise ModelError(
+                f"{where}: sparse tensor {sparse.values.name!r} claims the shape {list(shape)}, expected {most}"
+            )
+
+
 def _dense(sparse: onnx.SparseTensorProto, where: str) -> onnx.TensorProto:
     """A sparse tensor with all its zeros; its indices are places in the flat tensor, or coordinates."""
     name, shape = sparse.values.name, tuple(sparse.dims)
-    if min(shape, default=0) < 1 or prod(shape) > MOST:
-        raise ModelError(f"{where}: sparse tensor {name!r} claims the shape {list(shape)}")
     made = np.zeros(shape, np.float32)
     try:
         at = protos.values(sparse.indices)

@@ -45,26 +45,27 @@ def _copies(graph: onnx.GraphProto, card: Card) -> list[tuple[str, str]]:
     plain = [t for t in graph.initializer if t.data_type == FLOAT and len(t.dims) == 2 and min(t.dims) > 1]
     plain = [t for t in plain if t.name in read and t.name not in card.constants and not is_marked(t)]
     plain.sort(key=lambda t: is_generated(t.name))  # the layer's own name first
+    sizes = {tuple(t.dims) for t in plain}
+    plain = [t for t in plain if tuple(t.dims)[::-1] in sizes]
+    first: dict[tuple[object, ...], onnx.TensorProto] = {}  # by the edges of a matrix
     found: list[tuple[str, str]] = []
-    for i, tensor in enumerate(plain):
-        if tensor.name in {n for _, n in found}:
-            continue
-        partners = [t for t in plain[i + 1 :] if [*t.dims] == [*tensor.dims][::-1]]
-        turned = values(tensor).T if partners else None
-        for other in partners:
-            if (
-                turned is not None
-                and turned.any()
-                and _equal(values(other), turned)
-                and not _equal(values(other), values(tensor))
-            ):
-                found.append((tensor.name, other.name))
+    for tensor in plain:
+        matrix = values(tensor)
+        other = first.get(_edges(matrix.T))
+        if other is not None and matrix.any() and np.array_equal(values(other), matrix.T) and not _is_symmetric(matrix):
+            found.append((other.name, tensor.name))
+        else:
+            first.setdefault(_edges(matrix), tensor)
     return found
 
 
-def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    """Whether they are; a first look at one row, because most are not."""
-    return one.shape == other.shape and np.array_equal(one[0], other[0]) and np.array_equal(one, other)
+def _edges(matrix: NDArray[Any]) -> tuple[object, ...]:
+    """Shape, first row and first column, in which most matrices differ; -0 counts as 0."""
+    return matrix.shape, (matrix[0] + 0).tobytes(), (matrix[:, 0] + 0).tobytes()
+
+
+def _is_symmetric(matrix: NDArray[Any]) -> bool:
+    return matrix.shape == matrix.T.shape and np.array_equal(matrix, matrix.T)
 
 
 def _tie(graph: onnx.GraphProto, tensor: str, copy: str) -> None:

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from math import prod
+from typing import TYPE_CHECKING, NoReturn
 
 from ...errors import ModelError
 from ...protos import FLOAT
 from ...system.choices import hint
 from ..card import Card
 from ..notes import note, notes
+from ..onnx_file import MAX_MODEL_BYTES
 from .layers import RECURRENT, ROLES, is_generated, module
 from .loops import Loops, Reader
 from .norm_layout import own_layout
@@ -33,12 +35,14 @@ STAYING = (
     "batch_norm: statistics that the file lays out for every sample (an InstanceNorm that tracks them) are not updated"
 )
 NAMED = 6  # copies that a note names
+RAW = 4  # bytes of a value
 
 
 def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
     """Give every reader of a float tensor a copy, in place. Return whether anything changed.
 
-    Raises ModelError when the card lists a tensor under `shared` that is not there.
+    Raises ModelError when the card lists a tensor under `shared` that is not there, and for more copies than a model
+    may hold.
     """
     graph = model.graph
     laid_out = own_layout(graph)
@@ -56,9 +60,13 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
     taken = {*stored, *(n for node in graph.node for n in (*node.input, *node.output))} - {*merged}
     changed = bool(laid_out) and card.batch_norm == "updated" and note(model, STAYING)
     changed, fixed, loops = changed or bool(merged), _without_input(graph), Loops(graph.node, stored, readers)
+    room = MAX_MODEL_BYTES - sum(RAW * prod(t.dims) for t in graph.initializer)
     keys = {source: [loops.key(source, r) for r in found] for source, found in readers.items()}
     for source, found in readers.items():
         rest, *parts = _parted(source, found, card, fixed, keys[source])
+        room -= len(parts) * RAW * prod(stored[source].dims)
+        if room < 0:
+            _refuse_copies(source, found, where)
         made = [_copy(graph, stored[source], [found[i] for i in p], taken, found[rest[0]].node) for p in parts]
         for i in rest:
             found[i].node.input[found[i].position] = source
@@ -72,6 +80,13 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
                 changed = note(model, text) or changed
         changed = changed or bool(made)
     return _say_idle(model, card) or changed
+
+
+def _refuse_copies(source: str, found: list[Reader], where: str) -> NoReturn:
+    raise ModelError(
+        f"{where}: {source} is one tensor for {_who(found)}, and with a copy for each the file would have more than "
+        f'{MAX_MODEL_BYTES:,} bytes. If they are one on purpose, list it on the card: shared = ["{source}"]'
+    )
 
 
 def _say_idle(model: onnx.ModelProto, card: Card) -> bool:

@@ -83,6 +83,26 @@ def test_branch_that_only_passes_a_value_on(tmp_path: Path) -> None:
     assert [t.name for t in taken(network(*by_shape(), then=passes, other=other()), tmp_path).layout] == ["head.weight"]
 
 
+def test_branches_without_names_whose_values_are_called_the_same(tmp_path: Path) -> None:
+    """The one inside the first branch comes to where the second one was."""
+    inner = branch("inner", N("Neg", ["q"], ["same"]), output="same")
+    first = branch(
+        "first", N("Mul", ["t", "t"], ["q"]), N("If", ["c"], ["r"], then_branch=inner, else_branch=then()), output="r"
+    )
+    second = branch("second", N("Exp", ["z1"], ["same"]), output="same")
+    model = network(*by_shape(), then=then(), other=other())
+    at = next(i for i, n in enumerate(model.graph.node) if n.op_type == "If")
+    rest = [onnx.NodeProto.FromString(n.SerializeToString()) for n in model.graph.node]
+    choice = [
+        N("If", ["c"], ["z1"], name="", then_branch=first, else_branch=other()),
+        N("If", ["c"], ["z"], name="", then_branch=second, else_branch=other()),
+    ]
+    del model.graph.node[:]
+    model.graph.node.extend([*rest[:at], *choice, *rest[at + 1 :]])
+    assert not {n.op_type for n in model.graph.node if n.op_type == "If" and n.name}
+    taken(model, tmp_path)
+
+
 @pytest.mark.parametrize("what", ["values", "batch", "loop"])
 def test_branch_that_is_not_the_same_for_every_sample_is_refused(what: str, tmp_path: Path) -> None:
     if what == "values":

@@ -29,6 +29,9 @@ ENDS = {
         N("Exp", ["z"], ["e"]), N("Add", ["e", "unit"], ["more"]), N("Div", ["e", "more"], ["p"]),
         N("Identity", ["p"], ["y"]),
     ],
+    "a mean of sigmoids": [
+        N("Sigmoid", ["z"], ["s"]), N("Add", ["s", "s"], ["sum"]), N("Mul", ["sum", "half"], ["y"])
+    ],
     "cut out of pairs": [
         *CUTS, *(N("Sigmoid", [f"z{i}"], [f"s{i}"]) for i in range(3)),
         *(N("Sub", ["unit", f"s{i}"], [f"n{i}"]) for i in range(3)),
@@ -41,7 +44,10 @@ ENDS = {
 
 def network(*nodes: onnx.NodeProto) -> onnx.ModelProto:
     tensors = {"w": normal(4, 3), "b": normal(3), "sizes": ints(-1, 3), "one": ints(1)}
-    tensors |= {f"{i}": ints(i) for i in range(4)} | {"unit": np.ones((), np.float32)}
+    tensors |= {f"{i}": ints(i) for i in range(4)} | {
+        "unit": np.ones((), np.float32),
+        "half": np.full((), 0.5, np.float32),
+    }
     read = {name for node in nodes for name in node.input} | {"w", "b"}
     return small([Z, *nodes], {k: v for k, v in tensors.items() if k in read}, (4,), (3,))
 
@@ -101,6 +107,32 @@ def test_one_output_for_each_label_are_joined_in_the_cards_order(sigmoids: bool,
     assert "output: one value for each label, joined in the order worn, leak, loose" in notes
 
 
+def test_outputs_of_other_names_are_noted_with_their_labels(tmp_path: Path) -> None:
+    data = taken(heads("a", "b", "c"), tmp_path)
+    notes = TrainableGraph.load(data).notes
+    assert "output: one value for each label, joined in the order worn (a), leak (b), loose (c)" in notes
+
+
+def test_outputs_of_which_only_some_have_the_name_of_a_label_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ModelError, match=r"outputs are \['leak', 'b', 'c'\].*\['leak'\] are in both, and of the others it"
+    ):
+        taken(heads("leak", "b", "c"), tmp_path)
+
+
+@pytest.mark.parametrize("kind", [onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16])
+def test_outputs_of_other_floats_are_joined(kind: int, tmp_path: Path) -> None:
+    model = heads(*LABELS, sigmoids=False)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(dtype), tensor.name))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = kind
+    x = normal(6, 4)
+    expected = np.concatenate([*run_each(model, x.astype(dtype)).values()], axis=1)
+    np.testing.assert_allclose(run_ort(taken(model, tmp_path), x), expected, atol=1e-2)
+
+
 def run_each(model: onnx.ModelProto, x: np.ndarray) -> dict[str, np.ndarray]:
     names = [o.name for o in model.graph.output]
     found = {}
@@ -125,6 +157,16 @@ def test_sequence_of_pairs_of_probabilities_gives_the_second_of_each(tmp_path: P
     pair = onnx.helper.make_tensor_type_proto(1, ["n", 2])
     model.graph.output.append(onnx.helper.make_value_info("probabilities", onnx.helper.make_sequence_type_proto(pair)))
     np.testing.assert_allclose(sigmoid(run_ort(taken(model, tmp_path), x)), expected, atol=1e-5)
+
+
+def test_sequence_with_a_label_of_three_classes_is_refused(tmp_path: Path) -> None:
+    nodes = [N("Softmax", ["z"], ["p0"]), N("Identity", ["p0"], ["p1"]), N("Identity", ["p0"], ["p2"])]
+    model = network(*nodes, N("SequenceConstruct", ["p0", "p1", "p2"], ["all"]))
+    del model.graph.output[:]
+    three = onnx.helper.make_tensor_type_proto(1, ["n", None])
+    model.graph.output.append(onnx.helper.make_value_info("all", onnx.helper.make_sequence_type_proto(three)))
+    with pytest.raises(ModelError, match=r"gives \(3,\) probabilities for the label 'worn' \(p0\), expected two"):
+        taken(model, tmp_path)
 
 
 def test_classifier_of_sigmoids_says_how_several_labels_may_hold(tmp_path: Path) -> None:

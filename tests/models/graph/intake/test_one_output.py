@@ -68,6 +68,58 @@ def test_single_value_becomes_two_columns_of_the_same_probability(how: str, tmp_
     check_gradient(onnx.ModelProto.FromString(data), x)
 
 
+MADE_OF_PROBABILITIES = {
+    "a column of a softmax": [N("Softmax", ["z"], ["p"]), N("Gather", ["p", "one"], ["y"], axis=1)],
+    "a slice of sigmoids": [N("Sigmoid", ["z"], ["p"]), N("Slice", ["p", "one", "two", "one"], ["y"])],
+    "a mean of sigmoids": [N("Sigmoid", ["z"], ["p"]), N("ReduceMean", ["p"], ["y"], axes=[1])],
+    "half a sum of sigmoids": [
+        N("Sigmoid", ["z"], ["p"]),
+        N("Gather", ["p", "zero"], ["l"], axis=1),
+        N("Gather", ["p", "one"], ["r"], axis=1),
+        N("Add", ["l", "r"], ["sum"]),
+        N("Mul", ["sum", "half"], ["y"]),
+    ],
+    "a product of sigmoids": [
+        N("Sigmoid", ["z"], ["p"]), N("Split", ["p"], ["l", "r"], axis=1), N("Mul", ["l", "r"], ["y"])
+    ],
+    "the rest of a softmax": [
+        N("Softmax", ["z"], ["p"]), N("Gather", ["p", "zero"], ["l"], axis=1), N("Sub", ["unit", "l"], ["y"])
+    ],
+}  # fmt: skip
+
+
+def of_two(nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
+    model = network(*nodes, width=2)
+    tensors = {"zero": ints(0), "two": ints(2), "half": np.array(0.5, np.float32), "unit": np.array(1, np.float32)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(v, n) for n, v in tensors.items())
+    return model
+
+
+@pytest.mark.parametrize("how", MADE_OF_PROBABILITIES)
+def test_single_value_made_of_probabilities_is_one_and_no_logit(how: str, tmp_path: Path) -> None:
+    model, x = of_two(MADE_OF_PROBABILITIES[how]), normal(6, 4)
+    p = run_ort(model.SerializeToString(), x).ravel()
+    data = taken(model, CARD, tmp_path)
+    graph = TrainableGraph.load(data)
+    np.testing.assert_allclose(run_ort(data, x), np.stack([1 - p, p], axis=1), atol=1e-5)
+    assert graph.gives_probabilities and any("probability is taken as that of 'bad'" in n for n in graph.notes)
+    check_gradient(onnx.ModelProto.FromString(data), x)
+
+
+def test_single_value_between_probabilities_and_their_opposites_is_refused(tmp_path: Path) -> None:
+    nodes = [N("Softmax", ["z"], ["p"]), N("Split", ["p"], ["l", "r"], axis=1), N("Sub", ["l", "r"], ["y"])]
+    with pytest.raises(ModelError, match="gives one value for 2 labels by Sub"):
+        taken(of_two(nodes), CARD, tmp_path)
+
+
+def test_single_value_that_a_weight_or_a_gate_makes_of_sigmoids_is_a_logit(tmp_path: Path) -> None:
+    nodes = [N("Sigmoid", ["z"], ["p"]), N("Mul", ["z", "p"], ["gated"]), N("ReduceSum", ["gated", "one"], ["y"])]
+    model, x = of_two(nodes), normal(6, 4)
+    logit = run_ort(model.SerializeToString(), x)
+    served = run_ort(taken(model, CARD, tmp_path), x)
+    np.testing.assert_allclose(served, np.concatenate([0 * logit, logit], axis=1), atol=1e-6)
+
+
 @pytest.mark.parametrize("flat", [False, True], ids=["direct", "reshaped"])
 @pytest.mark.parametrize("card", [CARD, THREE], ids=["2", "3"])
 def test_sigmoid_of_each_label_gives_way_to_its_logit(card: Card, flat: bool, tmp_path: Path) -> None:
