@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 from fedge_models.errors import DataError, ModelError
+from fedge_models.system.text import printable
 from fedge_models.training.config import TrainingConfig
 
 from .model_file import card_option, load_model, model_argument, trainable_option, training_option
@@ -26,15 +27,15 @@ MOST_COLUMNS = 8  # more figures are a line each
 data_option = click.option(
     "--data",
     required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A table (a column per channel) or .npz (x, y); see docs/data-scientist/own-data.md.",
+    type=click.Path(exists=True, path_type=Path),
+    help="A table (a column per channel), .npz (x, y) or folder of pictures; see docs/data-scientist/own-data.md.",
 )
 form_option = click.option(
     "--form",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="TOML file with the table's form, as `fedge-agent browse FILE` writes it; without: it is guessed.",
 )
-label_option = click.option("--label", multiple=True, help="CSV column of the label (label).")
+label_option = click.option("--label", multiple=True, help="Column of the label (label).")
 
 
 @click.command()
@@ -93,7 +94,7 @@ def train(
 @card_option
 @click.option(
     "--scale-from",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(exists=True, path_type=Path),
     help="Data to take the standardisation from, as --data (without its rows with test = 1); without: --data itself.",
 )
 @json_option
@@ -156,6 +157,8 @@ def _samples(path: Path, model: Model, label: tuple[str, ...], form: Path | None
     workbench.check_targets(path, made, model.graph)
     if given is None and made.form is not None and (keys := key_lines(made.form)):
         click.echo(f"{path}: understood as {', '.join(keys)}", err=True)
+    for note in made.notes:
+        click.echo(f"{path}: {printable(note)}", err=True)
     if made.unread:
         click.echo(f"{path}: not read, because the model derives it itself: {', '.join(made.unread)}", err=True)
     if made.undefined:

@@ -6,8 +6,9 @@ its name; or a row a value with its time, which are put on a grid of the card's 
 (`label`, or another name; of several labels, a column each), `group` (a change of its value ends a recording; no window
 spans two) and `test` (1: for the evaluation, not trained on). npz: `x` (n, *input shape) in the channels' units, `y`
 (n, ...), `test` (n,), and `measured` (one bool: x holds windows of the measured channels); pictures may be raw. Without
-`test` a fifth of the blocks of rows is held back, and windows across two parts are left out. A wrong file is a
-DataError naming line and column. Standardisation is done in `fedge_models.training.standardise`.
+`test` a fifth of the blocks of rows is held back, and windows across two parts are left out. A folder: pictures, in
+sub-folders with the names of the labels (`picture_folder`). A wrong file is a DataError naming line and column.
+Standardisation is done in `fedge_models.training.standardise`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from ..types import Values
 from ..windows.channel import LARGEST
 from ..windows.features import Preparation
 from ..windows.pictures import prepare
-from . import array_labels, table_labels
+from . import array_labels, picture_folder, table_labels
 
 BLOCKS = 50  # of rows (fewer where windows are long)
 HELD_EVERY = 5  # one block in so many
@@ -60,6 +61,7 @@ class Dataset(NamedTuple):
     unread: tuple[str, ...] = ()  # columns of a table that the card derives instead
     marked: bool = False  # whether the file itself says what is for the test
     lacking: str = ""  # why no sample has a label: what the file does not have
+    notes: tuple[str, ...] = ()  # of a folder: what was not read, and how labels were understood
 
     def part(self, test: bool) -> tuple[Values, NDArray[Any]]:
         """Return (x, y) of the test part, or of the part to train on."""
@@ -80,7 +82,7 @@ def load(
     form: Form | None = None,
     hold_back: bool = True,
 ) -> Dataset:
-    """Read a .npz file or a table.
+    """Read a .npz file, a table, or a folder of pictures.
 
     label: the column of the label, or of each target (regress) or label (multilabel); default: columns named as those,
     or a column named `label`. form: of a table; None: it is guessed. hold_back: whether a part is held back
@@ -89,14 +91,10 @@ def load(
     Raises DataError for a file that does not fit the card or the model's input shape.
     """
     try:
-        data = (
-            _npz(path, card, shape, hold_back)
-            if path.suffix == ".npz"
-            else _table(path, card, label, form or guess_form(path, card), hold_back)
-        )
+        data = _read(path, card, shape, label, form, hold_back)
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as e:
         raise DataError(f"{path}: cannot be read: {e}") from e
-    data = data._replace(x=laid_out(narrowed(data.x), shape))
+    data = data._replace(x=laid_out(data.x if data.x.dtype == np.uint8 else narrowed(data.x), shape))
     if data.x.shape[1:] != shape:
         windows = laid_out(data.x, windows_shape(card)).shape[1:] == windows_shape(card)
         to_do = "; if 'x' holds windows of what is measured, put measured = true beside it" if windows else ""
@@ -105,6 +103,29 @@ def load(
         raise DataError(f"{path}: has no samples; expected at least one row in 'x'")
     _check_labels(path, data.y, card)
     return data
+
+
+def _read(
+    path: Path, card: Card, shape: tuple[int, ...], label: Sequence[str], form: Form | None, hold_back: bool
+) -> Dataset:
+    if path.is_dir():
+        return _folder(path, card, label, form, hold_back)
+    if path.suffix == ".npz":
+        return _npz(path, card, shape, hold_back)
+    return _table(path, card, label, form or guess_form(path, card), hold_back)
+
+
+def _folder(path: Path, card: Card, label: Sequence[str], form: Form | None, hold_back: bool) -> Dataset:
+    """The samples of a folder of pictures, as bytes: a quarter of what they take as float32."""
+    found = picture_folder.read(path, card, label, form)
+    marked = found.test is not None
+    test = found.test if found.test is not None else np.zeros(len(found.x), np.bool_)
+    if not marked and hold_back:
+        kinds = found.y if found.y.ndim == 1 else np.zeros(len(found.y))
+        for kind in np.unique(kinds):  # of each label, which lie in the folder one behind the other
+            rows = np.flatnonzero(kinds == kind)
+            test[rows] = _held(np.arange(len(rows)), np.arange(1, len(rows) + 1), len(rows)) == 1
+    return Dataset(found.x, found.y, test, found.left_out, marked=marked, lacking=found.lacking, notes=found.notes)
 
 
 def _check_labels(path: Path, y: NDArray[Any], card: Card) -> None:
