@@ -72,6 +72,7 @@ class Execution:
         """
         values, tape = self._values, self._tape
         tape.clear()
+        self._recorded = False
         for name, array in feeds.items():
             if name in self._numbers:
                 values[self._numbers[name]] = array

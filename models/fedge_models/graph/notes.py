@@ -12,14 +12,16 @@ if TYPE_CHECKING:
 
 NOTES_KEY = "fedge.intake"
 MOST_NOTES = 64  # of a file; a Transformer of many equal layers has several for each
+MORE = f"notes: more than {MOST_NOTES}; the others are left out"
 
 
 def note(model: onnx.ModelProto, text: str) -> bool:
     """Add a sentence to the file's notes, once. Return whether it is new."""
     found = notes(model)
-    if text in found or len(found) >= MOST_NOTES:
+    made = _bounded([*found, text])
+    if text in found or made == found:
         return False
-    _write(model, [*found, text])
+    _write(model, made)
     return True
 
 
@@ -27,10 +29,15 @@ def replace_notes(model: onnx.ModelProto, begin: str, texts: list[str]) -> bool:
     """Let the file's notes that begin so be these. Return whether they were others."""
     found = notes(model)
     rest = [n for n in found if not n.startswith(begin)]
-    made = [*rest, *texts][:MOST_NOTES]
+    made = _bounded([*rest, *texts])
     if made != found:
         _write(model, made)
     return made != found
+
+
+def _bounded(texts: list[str]) -> list[str]:
+    """The first of them, and the word that there are more."""
+    return texts if len(texts) <= MOST_NOTES else [*texts[:MOST_NOTES], MORE]
 
 
 def _write(model: onnx.ModelProto, texts: list[str]) -> None:

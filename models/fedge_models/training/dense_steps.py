@@ -9,28 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graph.trainable import TrainableGraph
 from ..ops.operator import Array
-from . import objective, row_losses
-from .config import TrainingConfig
+from . import row_losses
 from .dense_plan import DensePlan
 from .dense_weights import DenseWeights
+from .steps import Setup
 from .update import Update
 
 
 class DenseSteps:
     """Steps over runs of batches. The graph's parameters change only by `finish`."""
 
-    def __init__(
-        self,
-        graph: TrainableGraph,
-        config: TrainingConfig,
-        loss: objective.Loss,
-        steps: int,
-        start: Array,
-        drift: Array | None,
-    ) -> None:
-        """`start`: the parameters (P,) that FedProx pulls towards."""
+    def __init__(self, setup: Setup) -> None:
+        graph, config, loss, steps, start, drift = setup
         self._graph, self._batch = graph, config.batch
         self._weights = weights = DenseWeights(graph.chain, graph.params, graph.grad)
         start = weights.packed(start) if config.proximal_mu else weights.params

@@ -8,26 +8,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ..graph.trainable import TrainableGraph
 from ..ops.operator import Array
-from . import objective
-from .config import TrainingConfig
+from .steps import Setup
 from .update import Update
 
 
 class GraphSteps:
     """Steps over runs of batches."""
 
-    def __init__(
-        self,
-        graph: TrainableGraph,
-        config: TrainingConfig,
-        loss: objective.Loss,
-        steps: int,
-        start: Array,
-        drift: Array | None,
-    ) -> None:
-        """`start`: the parameters (P,) that FedProx pulls towards."""
+    def __init__(self, setup: Setup) -> None:
+        graph, config, loss, steps, start, drift = setup
         self._graph, self._batch, self._loss = graph, config.batch, loss
         self._update = Update(graph.params, graph.grad, start, config, steps, drift, statistics=graph.statistics)
 

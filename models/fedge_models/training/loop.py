@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from . import objective
 from .config import TrainingConfig
 from .dense_steps import DenseSteps
 from .graph_steps import GraphSteps
+from .steps import Setup, Steps
 
 Ints = NDArray[np.int64]
 EXPLODED = 1e3  # times the first epoch's loss
@@ -62,7 +62,7 @@ def fit(
     steps = config.epochs * -(-len(x) // config.batch)
     loss = objective.build(graph.card, objective.count(graph.card, y), graph.params.dtype)
     kind = DenseSteps if graph.chain else GraphSteps
-    trained: Steps = kind(graph, config, loss, steps, start, drift)
+    trained: Steps = kind(Setup(graph, config, loss, steps, start, drift))
     graph.training(rng)
     batches = max(1, SHUFFLED_BYTES // (x[:1].nbytes * config.batch))
     shuffled = np.empty((min(len(x), batches * config.batch), *x.shape[1:]), x.dtype)
@@ -91,16 +91,6 @@ def _finite_rows(x: Array, y: Ints | Array | None) -> tuple[Array, Ints | Array 
     if keep.all():
         return x, y, 0
     return x[keep], None if y is None else y[keep], int(len(x) - keep.sum())
-
-
-class Steps(Protocol):
-    """A way to train: any graph's, or the faster one of a chain of dense layers."""
-
-    def run(self, x: Array, targets: NDArray[Any], pause: Callable[[], None] | None) -> float:
-        """Take a step on each batch of x (rows, *input_shape); return the sum of mean loss times rows."""
-
-    def finish(self) -> None:
-        """Leave the trained parameters in the graph."""
 
 
 def _epoch(

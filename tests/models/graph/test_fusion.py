@@ -317,6 +317,15 @@ def test_backward_is_once_for_each_forward_and_leaves_no_activations() -> None:
         graph.backward(dy)
 
 
+def test_backward_after_a_forward_run_that_failed_is_refused() -> None:
+    graph, x = load(zoo.mlp(IMAGES, 4)), normal(6, 4)
+    dy = np.zeros_like(graph.forward(x))
+    with pytest.raises(ModelError):
+        graph.forward(normal(6, 5))
+    with pytest.raises(RuntimeError, match="backward without forward"):
+        graph.backward(dy)
+
+
 def test_evaluation_between_forward_runs_changes_nothing() -> None:
     model = zoo.cnn1d(RAW, (4, 6), (5, 3))
     graph, x, y = load(model), normal(6, 2, 24), ints(0, 1, 2, 0, 1, 2)

@@ -18,6 +18,7 @@ from ..notes import notes
 from .batch import any_batch
 from .branches import without_branches
 from .counts import check_count
+from .dimensions import known_dimensions
 from .explicit_pads import explicit_pads
 from .float32 import to_float32
 from .float_input import float_input
@@ -46,7 +47,15 @@ if TYPE_CHECKING:
     import onnx
 
 Step: TypeAlias = "Callable[[onnx.ModelProto, Card, str], bool]"
-FIRST: tuple[Step, ...] = (check_count, in_order, as_initializers, without_functions, without_branches, check_kind)
+FIRST: tuple[Step, ...] = (
+    check_count,
+    known_dimensions,
+    in_order,
+    as_initializers,
+    without_functions,
+    without_branches,
+    check_kind,
+)
 # Between the two: names, which nodes and what the exporter wrote tell only as long as the graph is as it came.
 CONVERTING: tuple[Step, ...] = (join_labels, choose_output, without_ml, newer_opset, to_float32, dequantise)
 # Names again, of the tensors that a conversion has made.

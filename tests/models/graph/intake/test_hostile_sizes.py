@@ -16,8 +16,9 @@ from fedge_models.graph.intake import read_model
 from fedge_models.graph.intake.inputs import becomes_float
 from fedge_models.graph.intake.order import in_order
 from fedge_models.graph.intake.transposed import tie_transposed
+from fedge_models.graph.trainable import TrainableGraph
 from onnx import TensorProto, helper
-from support.graphs import N, normal, small
+from support.graphs import N, normal, run_ort, small
 
 CARD = Card("regress", tuple(Channel(c) for c in "abcd"), WindowSpec(1, 1, 1))
 PRODUCT = N("MatMul", ["last", "w"], ["y"])
@@ -53,6 +54,26 @@ def test_functions_that_call_each_other_in_a_circle_are_refused(tmp_path: Path) 
     model.functions[2].node[0].op_type, model.functions[2].node[0].domain = "f0", "own"
     with pytest.raises(ModelError, match="its own functions cannot be put in the place of their calls"):
         taken(model, tmp_path)
+
+
+@pytest.mark.parametrize("dims", [(1 << 30, 4), ("n", 1 << 40), ("n", 1 << 20, 1 << 20)], ids=str)
+def test_inputs_that_are_too_large_to_be_tried_are_refused(dims: tuple[int | str, ...], tmp_path: Path) -> None:
+    model = small([N("Identity", ["x"], ["last"]), PRODUCT], {"w": normal(4, 1)}, (4,), (1,))
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, dims))
+    with pytest.raises(ModelError, match=r"input 'x' declares \(.*expected at most 16,777,216"):
+        taken(model, tmp_path)
+
+
+def test_dimension_of_minus_one_is_open(tmp_path: Path) -> None:
+    """As Paddle writes it."""
+    model = small([N("Identity", ["x"], ["last"]), PRODUCT], {"w": normal(4, 1)}, (4,), (1,))
+    x = normal(3, 4)
+    expected = run_ort(model.SerializeToString(), x)
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = -1
+    data = taken(model, tmp_path)
+    np.testing.assert_allclose(run_ort(data, x), expected, rtol=1e-6)
+    assert TrainableGraph.load(data).output_shape == (1,)
 
 
 def test_sparse_tensors_are_bounded_together(tmp_path: Path) -> None:
