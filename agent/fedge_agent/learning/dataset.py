@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 from fedge_models.errors import ConfigError, DataError, PictureError
+from fedge_models.graph import array_labels
 from fedge_models.graph.array_rows import check_pictures, is_measured, windows_shape, yes_or_no
 from fedge_models.graph.card import Card
 from fedge_models.graph.channels import with_formulas
@@ -39,7 +40,7 @@ from ..types import Values
 from ..windows.channel import LARGEST
 from ..windows.features import Preparation
 from ..windows.pictures import prepare
-from . import array_labels, picture_folder, table_labels
+from . import picture_folder, table_labels
 
 BLOCKS = 50  # of rows (fewer where windows are long)
 HELD_EVERY = 5  # one block in so many
@@ -159,18 +160,11 @@ def guess_form(path: Path, card: Card) -> Form:
 
 def _npz(path: Path, card: Card, shape: tuple[int, ...], hold_back: bool) -> Dataset:
     arrays = _arrays(path)
-    x = arrays["x"]
-    array_labels.check_array(path, "x", x)
-    if card.image is not None and x.dtype == np.uint8 and x.shape[1:] != card.image.shape:
-        try:
-            x = np.array([prepare(pixels, card.image) for pixels in x]).reshape(-1, *card.image.shape)
-        except PictureError as e:
-            raise DataError(f"{path}: array 'x': {e}") from e
-    x = wide(x)
-    rows, count, marked = np.arange(len(x)), len(x), "test" in arrays
-    y = array_labels.values(path, arrays.get("y"), count, card)
-    test = array_labels.marks(path, arrays["test"], count) if marked else _parts(rows, rows + 1, count, hold_back) == 1
     try:
+        x = _inputs(arrays["x"], card)
+        rows, count, marked = np.arange(len(x)), len(x), "test" in arrays
+        y = array_labels.labels(arrays.get("y"), count, card)
+        test = array_labels.marks(arrays["test"], count) if marked else _parts(rows, rows + 1, count, hold_back) == 1
         said = yes_or_no(arrays["measured"], "measured") if "measured" in arrays else None
         measured = is_measured(x, card, shape, said)
         check_pictures(x, card)
@@ -178,6 +172,17 @@ def _npz(path: Path, card: Card, shape: tuple[int, ...], hold_back: bool) -> Dat
         raise DataError(f"{path}: {e}") from e
     lacking = "" if "y" in arrays else f"no array 'y'; the file has {', '.join(arrays)}"
     return (_of_windows if measured else _of_rows)(path, card, x, y, test)._replace(marked=marked, lacking=lacking)
+
+
+def _inputs(x: NDArray[Any], card: Card) -> Values:
+    """The array `x` as floats, raw pictures prepared. Raises ValueError."""
+    array_labels.check_numbers(x, "x")
+    if card.image is not None and x.dtype == np.uint8 and x.shape[1:] != card.image.shape:
+        try:
+            x = np.array([prepare(pixels, card.image) for pixels in x]).reshape(-1, *card.image.shape)
+        except PictureError as e:
+            raise ValueError(f"array 'x': {e}") from e
+    return wide(x)
 
 
 def _of_windows(path: Path, card: Card, x: Values, y: NDArray[Any], test: NDArray[np.bool_]) -> Dataset:

@@ -6,7 +6,6 @@ Files and output are the command line's part; clock and random generator are pas
 
 from __future__ import annotations
 
-import math
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 from fedge_models.errors import DataError
+from fedge_models.graph import array_labels
 from fedge_models.graph.card import Card, Channel
 from fedge_models.graph.channels import shown
 from fedge_models.graph.trainable import TrainableGraph
@@ -159,10 +159,11 @@ def train(
 
 def check_targets(path: Path, data: Dataset, graph: TrainableGraph) -> None:
     """Raise DataError for samples with another number of targets than the model gives."""
-    given, wanted = (math.prod(shape) for shape in (data.y.shape[1:], graph.output_shape))
-    if graph.card.task == "regress" and given != wanted and data.labelled(graph.card).any():
-        names = f" ({', '.join(graph.card.measured)})" if graph.card.measured else ""
-        raise DataError(f"{path}: targets of each sample: {given}; expected {wanted}{names}, as the model gives")
+    try:
+        if data.labelled(graph.card).any():
+            array_labels.check_targets(data.y, graph.card, graph.output_shape)
+    except ValueError as e:
+        raise DataError(f"{path}: {e}") from e
 
 
 def check_labelled(path: Path, data: Dataset, card: Card, training: bool) -> None:

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from fedge_agent.learning import dataset
 from fedge_models.errors import DataError, ModelError
+from fedge_models.graph import array_labels
 from fedge_models.graph.array_rows import input_rows
-from fedge_models.graph.card import Card
 from fedge_models.graph.card_scale import rows_in_card_scale
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.system import settings
+from fedge_models.system.floats import wide
 from fedge_models.training.config import TrainingConfig
 from fedge_models.training.objective import check_labels
 from fedge_models.training.outliers import finite_rows
@@ -121,14 +122,10 @@ def _windows(name: str, site: Site | Path | str, graph: TrainableGraph) -> tuple
     if not isinstance(site, Site):
         read = dataset.load(Path(site), graph.card, graph.input_shape)
         site, left_out = Site(read.x, read.y, read.test, measured=False), read.left_out + read.undefined
-    x = _rows(name, site, graph)
-    y = np.asarray(site.y, np.float32 if graph.card.task in ("multilabel", "regress") else np.int64)
-    test = _last_part(len(x)) if site.test is None else np.asarray(site.test, np.bool_)
-    if test.ndim != 1 or not len(x) == len(y) == len(test):
-        raise DataError(
-            f"site {name!r}: x has {len(x)} rows, y {len(y)} and test {len(test)}; expected as many of each"
-        )
-    _check_labels(name, y, graph.card)
+    try:
+        x, y, test = _arrays(site, graph)
+    except (ValueError, ModelError) as e:
+        raise DataError(f"site {name!r}: {e}") from e
     keep = finite_rows(x)
     if not keep.any():
         raise DataError(f"site {name!r}: none of {len(x)} rows of x holds finite values only")
@@ -136,24 +133,17 @@ def _windows(name: str, site: Site | Path | str, graph: TrainableGraph) -> tuple
     return Windows(x, y[keep], test[keep], np.zeros(len(x), np.bool_)), left_out + int((~keep).sum())
 
 
-def _rows(name: str, site: Site, graph: TrainableGraph) -> NDArray[Any]:
-    """x of a site as rows of the model. Raises DataError."""
-    try:
-        return input_rows(np.asarray(site.x, np.float32), graph.card, graph.input_shape, site.measured)
-    except (ValueError, ModelError) as e:
-        raise DataError(f"site {name!r}: {e}") from e
-
-
-def _check_labels(name: str, y: NDArray[Any], card: Card) -> None:
+def _arrays(site: Site, graph: TrainableGraph) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
+    """x as rows of the model, their labels, and which are of the test. Raises ValueError, ModelError."""
+    x, card = np.asarray(site.x), graph.card
+    array_labels.check_numbers(x, "x")
+    x = input_rows(wide(x), card, graph.input_shape, site.measured)
+    y = array_labels.labels(np.asarray(site.y), len(x), card)
+    array_labels.check_targets(y, card, graph.output_shape)
     if card.task == "multilabel":
-        try:
-            check_labels(card, y)
-        except ValueError as e:
-            raise DataError(f"site {name!r}: {e}") from e
-        return
-    top = len(card.labels) if card.task == "classify" else 2
-    if card.task != "regress" and len(y) and int(y.max()) >= top:
-        raise DataError(f"site {name!r}: label {int(y.max())}; the model has the labels 0 to {top - 1}")
+        check_labels(card, y)
+    test = _last_part(len(x)) if site.test is None else array_labels.marks(np.asarray(site.test), len(x))
+    return x, y.astype(np.float32) if card.task in ("multilabel", "regress") else y, test
 
 
 def _last_part(rows: int) -> NDArray[np.bool_]:

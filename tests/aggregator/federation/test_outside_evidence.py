@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -103,6 +104,36 @@ def test_held_back_file_that_does_not_fit_is_refused(graph: TrainableGraph, tmp_
     for name in ("shape", "labels", "missing", "nan", "pickled", "absent", "cut", "damaged", "array"):
         with pytest.raises(ConfigError, match=name):
             heldback.load(tmp_path / f"{name}.npz", graph)
+
+
+@pytest.mark.parametrize(
+    ("y", "said"),
+    [
+        (np.arange(30) % 3 - 1, "row 0: the label is not known; leave out such rows"),
+        (np.where(np.arange(30) == 4, np.nan, 1), "row 4: the label is not known"),
+        (np.full(30, 9), "row 0: 9; expected a class index"),
+        (np.full(30, 0.5), "row 0: 0.5; expected a class index"),
+        (np.zeros((30, 2)), "expected a class index"),
+        (np.full(30, "a"), "of <U1: expected rows of numbers"),
+        (np.array(1), "expected rows of numbers"),
+    ],
+)
+def test_held_back_labels_that_the_model_does_not_have_are_refused(
+    y: Any, said: str, graph: TrainableGraph, tmp_path: Path
+) -> None:
+    """One of -1 was the last class, half a class was the one below."""
+    np.savez(tmp_path / "rows.npz", x=drawn(np.random.default_rng(0), 30)[0], y=y)
+    with pytest.raises(ConfigError, match=f"rows.npz: .*{said}"):
+        heldback.load(tmp_path / "rows.npz", graph)
+
+
+def test_held_back_values_far_from_zero_keep_their_changes(graph: TrainableGraph, tmp_path: Path) -> None:
+    x, y = drawn(np.random.default_rng(0), 30)
+    np.savez(tmp_path / "near.npz", x=x, y=y)
+    np.savez(tmp_path / "far.npz", x=x.astype(np.float64) + 2.0**31, y=y)
+    near, far = (heldback.load(tmp_path / f"{name}.npz", graph).x for name in ("near", "far"))
+    np.testing.assert_allclose(far, near, atol=1e-4)
+    assert far.dtype == np.float32
 
 
 def test_held_back_rows_are_standardised_by_those_of_their_site(graph: TrainableGraph, tmp_path: Path) -> None:

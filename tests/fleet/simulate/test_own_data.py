@@ -90,8 +90,11 @@ def test_rows_of_a_table_and_measured_ones_are_taken_and_rows_without_a_number_c
         ({"a": site(0), "b": site(1)}, {"rule": {"name": "medan"}}, ConfigError, "medan"),
         ({"a": site(0), "b": site(1)}, {"rul": {}}, ConfigError, "rul"),
         ({"a": site(0), "b": fedge_fleet.Site(np.zeros((9, 3)), np.zeros(9))}, {}, DataError, "shape"),
-        ({"a": site(0), "b": fedge_fleet.Site(np.zeros((9, 2)), np.zeros(8))}, {}, DataError, "as many"),
-        ({"a": site(0), "b": fedge_fleet.Site(np.zeros((9, 2)), np.full(9, 7))}, {}, DataError, "label 7"),
+        ({"a": site(0), "b": fedge_fleet.Site(np.zeros((9, 2)), np.zeros(8))}, {}, DataError, "has 8 rows, 'x' has 9"),
+        ({"a": site(0), "b": fedge_fleet.Site(np.zeros((9, 2)), np.full(9, 7))}, {}, DataError, "row 0: 7; .*1 high"),
+        ({"a": site(0), "b": fedge_fleet.Site(np.zeros((9, 2)), np.full(9, 0.5))}, {}, DataError, "row 0: 0.5"),
+        ({"a": site(0), "b": fedge_fleet.Site(np.zeros((9, 2)), np.eye(2)[[0] * 9])}, {}, DataError, "argmax"),
+        ({"a": site(0), "b": fedge_fleet.Site(np.full((9, 2), "1"), np.zeros(9))}, {}, DataError, "'x' .* of <U1"),
     ],
 )
 def test_what_does_not_fit_is_named(
@@ -99,6 +102,14 @@ def test_what_does_not_fit_is_named(
 ) -> None:
     with pytest.raises(error, match=words):
         fedge_fleet.simulate_federation(sites, MODEL, rounds=1, **keys)
+
+
+def test_values_far_from_zero_with_small_changes_are_learnt_from_as_gateways_do() -> None:
+    """A counter, or a time: float32 would hold none of its changes."""
+    near = {f"s{i}": site(i) for i in range(2)}
+    far = {name: fedge_fleet.Site(np.asarray(s.x, np.float64) + 2.0**31, s.y, s.test) for name, s in near.items()}
+    found = [fedge_fleet.simulate_federation(sites, MODEL, rounds=2).federated for sites in (near, far)]
+    assert found[0] == pytest.approx(found[1], abs=0.02)
 
 
 def test_public_names_are_there() -> None:

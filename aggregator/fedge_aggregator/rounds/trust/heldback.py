@@ -22,14 +22,16 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from fedge_models.errors import ConfigError, ModelError
+from fedge_models.graph.array_labels import check_numbers, check_targets, labels
 from fedge_models.graph.array_rows import input_rows, yes_or_no
 from fedge_models.graph.card import Card
 from fedge_models.graph.card_scale import rows_in_card_scale
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Floats
+from fedge_models.system.floats import rounded, wide
 from fedge_models.training import standardise
 from fedge_models.training.evaluation import row_losses
-from fedge_models.training.objective import check_labels
+from fedge_models.training.objective import check_labels, known
 from numpy.typing import NDArray
 
 from .suspicion import Finding
@@ -57,7 +59,8 @@ def load(path: Path, graph: TrainableGraph) -> HeldBack:
         if path.stat().st_size > MAX_BYTES:
             raise ConfigError(f"{path}: has more than {MAX_BYTES} bytes; a few hundred rows are enough")
         with ZipFile(path), np.load(path, allow_pickle=False) as file:
-            x = np.asarray(file["x"], np.float32)
+            x = file["x"]
+            check_numbers(x, "x")
             y = None if graph.card.task == "anomaly" else np.asarray(file["y"])
             site = np.asarray(file["site"]) if "site" in file.files else np.zeros(len(x), np.int64)
             ready = "standardised" in file.files and yes_or_no(file["standardised"], "standardised")
@@ -65,27 +68,31 @@ def load(path: Path, graph: TrainableGraph) -> HeldBack:
     except (OSError, KeyError, ValueError, RuntimeError, EOFError, BadZipFile, zlib.error) as e:
         raise ConfigError(f"{path}: cannot be read as held-back rows (.npz with x and y): {e}") from e
     try:
-        x = input_rows(x, graph.card, graph.input_shape, measured)
+        x = input_rows(wide(x), graph.card, graph.input_shape, measured)
+        y = None if y is None else _labels(y, len(x), graph)
     except (ValueError, ModelError) as e:
         raise ConfigError(f"{path}: {e}") from e
-    if len(x) < FEWEST_ROWS or (y is not None and len(y) != len(x)):
-        wanted = f"at least {FEWEST_ROWS} rows of {graph.input_shape} and a label each"
-        raise ConfigError(f"{path}: x is {x.shape}, y {None if y is None else y.shape}; expected {wanted}")
-    if y is not None and graph.card.task == "multilabel":
-        try:
-            check_labels(graph.card, y)
-            if not np.isfinite(y).all():
-                raise ValueError("y has labels that are not known")
-        except ValueError as e:
-            raise ConfigError(f"{path}: {e}") from e
+    if len(x) < FEWEST_ROWS:
+        raise ConfigError(f"{path}: x is {x.shape}; expected at least {FEWEST_ROWS} rows of {graph.input_shape}")
     if not np.isfinite(x).all():
         raise ConfigError(f"{path}: x has values that are not finite")
     if site.shape != (len(x),):
         raise ConfigError(f"{path}: site is {site.shape}, expected ({len(x)},): the site of each row")
-    return HeldBack(x if ready else _standardised(x, site, graph.card), y)
+    return HeldBack(rounded(x) if ready else _standardised(x, site, graph.card), y)
 
 
-def _standardised(x: Floats, site: NDArray[Any], card: Card) -> Floats:
+def _labels(y: NDArray[Any], rows: int, graph: TrainableGraph) -> NDArray[Any]:
+    """The label of each row. Raises ValueError where one is not known, or the model has none like it."""
+    found, card = labels(y, rows, graph.card), graph.card
+    check_targets(found, card, graph.output_shape)
+    if card.task == "multilabel":
+        check_labels(card, found)
+    if not (whole := known(card.task, found)).all():
+        raise ValueError(f"array 'y', row {int(whole.argmin())}: the label is not known; leave out such rows")
+    return found
+
+
+def _standardised(x: NDArray[Any], site: NDArray[Any], card: Card) -> Floats:
     """Rows as a gateway standardises them, by the statistics of the rows of their own site."""
     rows = rows_in_card_scale(x, card)
     made = np.empty(x.shape, np.float32)
