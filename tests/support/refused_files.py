@@ -53,6 +53,26 @@ def _control_flow() -> onnx.ModelProto:
     return _file(*nodes, N("If", ["yes"], ["y"], then_branch=body, else_branch=body, name="choose"))
 
 
+def _loop(condition: list[onnx.NodeProto], limit: int) -> onnx.ModelProto:
+    """Halve what is measured, again and again."""
+    values = [helper.make_tensor_value_info(n, t, s) for n, t, s in (("i", 7, []), ("go", 9, []), ("h", 1, None))]
+    outputs = [helper.make_tensor_value_info(n, t, s) for n, t, s in (("on", 9, []), ("half", 1, None))]
+    steps = [N("Mul", ["h", "less"], ["half"]), *condition]
+    body = helper.make_graph(steps, "body", values, outputs, [helper.make_tensor("less", 1, [], [0.5])])
+    model = _file(N("Loop", ["limit", "", "x"], ["z"], body=body, name="repeat"), N("MatMul", ["z", "w"], ["y"]))
+    model.graph.initializer.append(helper.make_tensor("limit", TensorProto.INT64, [], [limit]))
+    return model
+
+
+def _loop_by_values() -> onnx.ModelProto:
+    mean = N("ReduceMean", ["half"], ["mean"], keepdims=0)
+    return _loop([mean, N("IsNaN", ["mean"], ["yes"]), N("Not", ["yes"], ["on"])], 24)
+
+
+def _long_loop() -> onnx.ModelProto:
+    return _loop([N("Identity", ["go"], ["on"])], 1 << 40)
+
+
 def _broken() -> onnx.ModelProto:
     return _file(
         N("Transpose", ["w"], ["turned"], perm=[1, 0]), N("MatMul", ["x", "turned"], ["y"], name="/embed/MatMul")
@@ -176,6 +196,8 @@ def refused() -> dict[str, bytes]:
         "text": _text(),
         "categories": _categories(),
         "control flow": _control_flow(),
+        "loop": _loop_by_values(),
+        "long loop": _long_loop(),
         "projection": _projection(),
         "no output": _no_output(),
         "sizes": _sizes(),

@@ -22,9 +22,13 @@ REFUSALS = {
     "whose inputs are numbers",
     "categories": "{op} reads names of categories, and a gateway gives numbers. Let a channel give a number for each "
     "category, train the pipeline on these numbers, and export it again",
-    "control flow": "node {name!r} ({op}) has a graph inside, a branch or a loop, whose weights cannot be trained. "
-    "Export without: in PyTorch without torch.cond, torch.while_loop and torch.jit.script (torch.where chooses without "
-    "a branch), in Keras with unroll=True",
+    "control flow": "node {name!r} ({op}) has a graph inside, a branch or a loop, and nothing before it tells which "
+    "part runs. Export without: in PyTorch without torch.cond and torch.while_loop (torch.where chooses without a "
+    "branch), in Keras with unroll=True",
+    "loop": "node {name!r} ({op}) is a loop, and {why}. Export it with a fixed number of steps: in PyTorch a for over "
+    "the window's length, in Keras unroll=True",
+    "long loop": "node {name!r} ({op}) is a loop of {size} nodes that repeats so often that there would be more than "
+    "{most}. Take a shorter window, or a layer of your framework that is one node: LSTM, GRU or RNN",
     "projection": "ONNX Runtime, which serves the file, cannot run node {name!r} (LSTM): {why}. This is an LSTM with "
     "proj_size, for which ONNX has no operator. Export without it; a Linear layer behind the LSTM may take its place",
     "no output": "has no output. Export it again; a tool that edited the file may have removed it",

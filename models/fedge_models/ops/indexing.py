@@ -62,7 +62,7 @@ def _scatter(node: Node, x: Array, index: Index, updates: Array) -> tuple[Array,
     if how == b"none":
         return _replaced(node, x, index, updates)
     if how == b"add":
-        y = x.copy()
+        y = x.astype(np.result_type(x, updates))  # a copy; zeros of the graph are float32
         np.add.at(y, index, updates)
         return y, lambda dy: (dy, None, dy[index])
     if how == b"mul":
@@ -74,7 +74,7 @@ def _scatter(node: Node, x: Array, index: Index, updates: Array) -> tuple[Array,
 
 def _replaced(node: Node, x: Array, index: Index, updates: Array) -> tuple[Array, Backprop]:
     """Write updates. Of several for one place the last one stays, and gets the gradient."""
-    y = x.copy()
+    y = x.astype(np.result_type(x, updates))  # a copy; zeros of the graph are float32
     y[index] = updates
 
     def backprop(dy: Array) -> Grads:
@@ -92,7 +92,7 @@ def _replaced(node: Node, x: Array, index: Index, updates: Array) -> tuple[Array
 
 def _multiplied(node: Node, x: Array, index: Index, updates: Array) -> tuple[Array, Backprop]:
     """Multiply by updates; the gradient by a factor is the product of all others, so none may be 0."""
-    y = x.copy()
+    y = x.astype(np.result_type(x, updates))  # a copy; zeros of the graph are float32
     np.multiply.at(y, index, updates)
 
     def backprop(dy: Array) -> Grads:
@@ -105,7 +105,7 @@ def _multiplied(node: Node, x: Array, index: Index, updates: Array) -> tuple[Arr
 
 def _compared(x: Array, index: Index, updates: Array, of: np.ufunc) -> tuple[Array, Backprop]:
     """The largest or smallest of x and its updates; equal ones share the gradient."""
-    y = x.copy()
+    y = x.astype(np.result_type(x, updates))  # a copy; zeros of the graph are float32
     of.at(y, index, updates)
 
     def backprop(dy: Array) -> Grads:

@@ -9,64 +9,41 @@ and is refused.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..card import Card
-from ..nodes import SHAPES
 from ..notes import note
-from .compare import check_same, copied, results, samples
-from .float32 import graphs
-from .pruning import prune
+from .compare import copied
+from .order import own_node_names
+from .subgraphs import behind_loops, inputs_by_value, rename, single, tried
+from .unroll import step_of
 
 if TYPE_CHECKING:
     import onnx
 
-COUNTS = (1, 2, 3)  # of samples
-ENDLESS = ("Loop", "Scan")  # may never end, so such a file is not run
-
 
 def without_branches(model: onnx.ModelProto, card: Card, where: str) -> bool:
     """Replace each If that shapes decide, in place. Return whether there was any."""
-    kinds = {n.op_type for graph in graphs(model.graph) for n in graph.node}
-    if "If" not in kinds or not kinds.isdisjoint(ENDLESS):
-        return False
-    before, found = results(model, samples(model, card)), 0
+    found = 0
     while decided := _decided(model, card):
         _replace(model.graph, decided)
         found += len(decided)
-    if found and not any(n.op_type == "If" for n in model.graph.node):  # else it is refused
-        prune(model.graph)
-        check_same(before, results(model, samples(model, card)), "a branch that shapes decide", where)
+    if found:
         note(model, f"branches: {found} If, which only shapes decide, became what runs for this window")
     return found > 0
 
 
 def _decided(model: onnx.ModelProto, card: Card) -> dict[str, bool]:
     """The If nodes whose way is always the same, by their first output."""
-    by_value = _by_value(model.graph)
-    asked = {n.input[0]: n for n in model.graph.node if n.op_type == "If" and n.input[0] not in by_value}
-    if not asked:
+    branching = [n for n in model.graph.node if n.op_type == "If"]
+    if not branching:
         return {}
-    tried = [results(model, samples(model, card, count), [*asked]) for count in COUNTS]
-    ways = {name: {bool(t[name].all()) for t in tried if t is not None} for name in asked}
-    same = {name: way.pop() for name, way in ways.items() if len(way) == 1 and None not in tried}
-    return {n.output[0]: same[n.input[0]] for n in model.graph.node if n.op_type == "If" and n.input[0] in same}
-
-
-def _by_value(graph: onnx.GraphProto) -> set[str]:
-    """Every name that depends on the values of an input, and not only on their shape."""
-    names = {v.name for v in graph.input} - {t.name for t in graph.initializer}
-    for node in graph.node:
-        if node.op_type not in SHAPES and names.intersection([*node.input, *_outer(node)]):
-            names.update(node.output)
-    return names
-
-
-def _outer(node: onnx.NodeProto) -> Iterator[str]:
-    """Names that the graphs inside a node read."""
-    for inner in (g for a in node.attribute if a.HasField("g") for g in graphs(a.g)):
-        yield from (name for each in inner.node for name in each.input)
-        yield from (o.name for o in inner.output)
+    unknown = inputs_by_value(model.graph) | behind_loops(model.graph)
+    asked = [*dict.fromkeys(n.input[0] for n in branching if n.input[0] not in unknown)]
+    found = tried(model, card, asked) if asked else None
+    ways = {name: single(found, name) for name in asked}
+    same = {name: bool(way.all()) for name, way in ways.items() if way is not None}
+    return {n.output[0]: same[n.input[0]] for n in branching if n.input[0] in same}
 
 
 def _replace(graph: onnx.GraphProto, decided: Mapping[str, bool]) -> None:
@@ -80,6 +57,7 @@ def _replace(graph: onnx.GraphProto, decided: Mapping[str, bool]) -> None:
             nodes.append(copied(node))
     del graph.node[:]
     graph.node.extend(nodes)
+    own_node_names(graph)  # a branch may be there twice, in two steps of a loop
 
 
 def _inlined(
@@ -93,21 +71,12 @@ def _inlined(
     for tensor in inner.initializer:
         graph.initializer.append(copied(tensor))
         graph.initializer[-1].name = names[tensor.name]
-    for each in inner.node:
+    for position, each in enumerate(inner.node):
         kept = copied(each)
-        _rename(kept, names)
+        if step := step_of(node):
+            kept.doc_string = f"{step}{inner.name}/{position};"
+        rename(kept, names)
         yield kept
     for output, value in zip(node.output, inner.output, strict=True):
         if output:
             yield helper.make_node("Identity", [names.get(value.name, value.name)], [output])
-
-
-def _rename(node: Any, names: Mapping[str, str]) -> None:
-    for part in (node.input, node.output):
-        for position, name in enumerate(part):
-            part[position] = names.get(name, name)
-    for inner in (a.g for a in node.attribute if a.HasField("g")):
-        for each in inner.node:
-            _rename(each, names)
-        for output in inner.output:
-            output.name = names.get(output.name, output.name)

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Know which readers of a stored tensor are the steps of an unrolled loop, in which a layer is used again and again.
 
-Where nodes tell their module, a module that reads one tensor four times or more is a loop. Where they do not (Keras
-with unroll=True), four readers of one operator at one position are, if each has another input. A bias says nothing
-itself, because the exporter may have merged those of several fresh layers: it follows its kernel, in the same node or
-in the product that it is added to. Another tensor of zeros or ones belongs to a loop if a layer's name and operator
-leave no doubt (the scale of a LayerNorm), or if it is read once in every step of one. Copies that are equal because
-they were never trained have modules of their own (the layers of a Transformer), or all have the same input (experts).
+The steps of a Loop that was unrolled here are marked. Else, where nodes tell their module, a module that reads one
+tensor four times or more is a loop. Where they do not (Keras with unroll=True), four readers of one operator at one
+position are, if each has another input. A bias says nothing itself, because the exporter may have merged those of
+several fresh layers: it follows its kernel, in the same node or in the product that it is added to. Another tensor of
+zeros or ones belongs to a loop if a layer's name and operator leave no doubt (the scale of a LayerNorm), or if it is
+read once in every step of one. Copies that are equal because they were never trained have modules of their own (the
+layers of a Transformer), or all have the same input (experts).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 
 from ...protos import values
 from .layers import ROLES, is_generated, module
+from .unroll import step_of
 
 if TYPE_CHECKING:
     import onnx
@@ -78,6 +80,8 @@ class Loops:
 
     def key(self, source: str, reader: Reader) -> str:
         """Name the loop that a reader is a step of; empty when it is of none."""
+        if step := step_of(reader.node):
+            return f"{step}{reader.position if reader.of_batch_norm else ''}"
         if reader.of_batch_norm:
             return ""
         if kernel := self._kernel(reader):

@@ -22,7 +22,7 @@ def in_order(model: onnx.ModelProto, card: Card, where: str) -> bool:
 
     Nodes that read each other in a circle stay as they are: the check of the file refuses them.
     """
-    renamed = _own_node_names(model.graph)
+    renamed = own_node_names(model.graph)
     order = _order(model.graph)
     if order is None or order == sorted(order):
         return renamed
@@ -60,7 +60,7 @@ def _read(node: onnx.NodeProto) -> set[str]:
     return {*node.input} | {name for n in inside for name in _read(n)}
 
 
-def _own_node_names(graph: onnx.GraphProto) -> bool:
+def own_node_names(graph: onnx.GraphProto) -> bool:
     """Number the names that more than one node has. Return whether there were any."""
     taken = {n.name for n in graph.node}
     if len(taken - {""}) == sum(bool(n.name) for n in graph.node):

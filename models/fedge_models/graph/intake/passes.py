@@ -16,7 +16,7 @@ from ..card import Card
 from ..nodes import TROUBLE
 from ..notes import notes
 from .batch import any_batch
-from .branches import without_branches
+from .control_flow import without_control_flow
 from .counts import check_count
 from .dimensions import known_dimensions
 from .explicit_pads import explicit_pads
@@ -53,7 +53,7 @@ FIRST: tuple[Step, ...] = (
     in_order,
     as_initializers,
     without_functions,
-    without_branches,
+    without_control_flow,
     check_kind,
 )
 # Between the two: names, which nodes and what the exporter wrote tell only as long as the graph is as it came.

@@ -121,7 +121,7 @@ def test_branch_that_is_not_the_same_for_every_sample_is_refused(what: str, tmp_
         model.graph.node.insert(0, N("Loop", ["", "true"], [], body=body))
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "true"))
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(ModelError, match=REFUSED):
+    with pytest.raises(ModelError, match="repeats so often" if what == "loop" else REFUSED):
         read_model(tmp_path / "m.onnx")
 
 
