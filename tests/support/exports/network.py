@@ -28,18 +28,20 @@ class Network(NamedTuple):
     gives: str = "logits"  # or probabilities
     rows: int = 6  # that it is tried with
     head: str = ""  # globs over initializers; empty: the module of the last parameter
+    several: bool = False  # of the labels may hold at once
 
     def card(self) -> Card:
         """The card as its user would write it."""
         channels = tuple(Channel(f"c{i}") for i in range(self._channels()))
         window = WindowSpec(1, 1, 1) if self.kind == "picture" else WindowSpec(100, self._length(), self._length())
         task: Any = {0: "classify", -1: "anomaly"}.get(self.outputs, "regress")
+        task = "multilabel" if self.several else task
         return Card(
             task,
             channels,
             window,
             features=FEATURES if self.kind == "table" else (),
-            labels=self.labels if task == "classify" else (),
+            labels=self.labels if self.outputs == 0 else (),
             targets=tuple(Target(f"t{i}") for i in range(max(0, self.outputs))),
             shared=self.shared,
             image=self._image(),

@@ -173,6 +173,13 @@ TABLES = {
         "table", (WIDTH,), lambda: nn.Sequential(*layers(WIDTH, 16, 1), nn.Sigmoid()), labels=("ok", "bad"),
         gives="probabilities",
     ),
+    "MLP, several labels at once": Network(
+        "table", (WIDTH,), lambda: nn.Sequential(*layers(WIDTH, 16, 3)), several=True
+    ),
+    "MLP, a sigmoid for each label": Network(
+        "table", (WIDTH,), lambda: nn.Sequential(*layers(WIDTH, 16, 3), nn.Sigmoid()), gives="probabilities",
+        several=True,
+    ),
     "MLP, remaining life": Network("table", (WIDTH,), lambda: nn.Sequential(*layers(WIDTH, 16, 1)), 1),
     "MLP, remaining life, squeezed": Network("table", (WIDTH,), OneValue, 1),
     "MLP with its scaler": Network("table", (WIDTH,), Scaled),

@@ -103,7 +103,7 @@ def _of(name: str, glob: str) -> bool:
 
 
 def _theirs(net: Any, network: Network, rows: Rows, dtype: Any = torch.float32) -> Any:
-    """What PyTorch gives for rows as a gateway has them: probabilities of a classifier, else the output."""
+    """What PyTorch gives for rows as a gateway has them: probabilities of labels, else the output."""
     x = torch.from_numpy(rows.swapaxes(1, 2).copy() if network.kind == "series" else rows).to(dtype)
     y = net(x)
     y = y[0] if isinstance(y, tuple) else y
@@ -113,6 +113,8 @@ def _theirs(net: Any, network: Network, rows: Rows, dtype: Any = torch.float32) 
         return y.reshape(len(rows), -1)
     if network.outputs == -1:
         return y
+    if network.several:
+        return torch.sigmoid(y) if network.gives == "logits" else y
     if y.shape[1] == 1:
         p = torch.sigmoid(y) if network.gives == "logits" else y
         return torch.cat([1 - p, p], dim=1)
@@ -121,6 +123,8 @@ def _theirs(net: Any, network: Network, rows: Rows, dtype: Any = torch.float32) 
 
 def _ours(graph: TrainableGraph, rows: Rows) -> Rows:
     """The same from a graph."""
+    if graph.card.task == "multilabel":
+        return 1 / (1 + np.exp(-graph.forward(rows)))
     return _softmax(graph.logits(rows)) if graph.card.task == "classify" else graph.forward(rows).copy()
 
 
@@ -150,17 +154,25 @@ def _close(got: Rows, expected: Rows, what: str, tolerance: float = 1e-4) -> Non
 
 
 class Loss(NamedTuple):
-    """The loss that gradients are compared by: cross entropy of a classifier, else a weighted sum of the outputs."""
+    """The loss that gradients are compared by: cross entropy of labels, else a weighted sum of the outputs.
+
+    Where several labels may hold, it is that of each by itself, as BCEWithLogitsLoss.
+    """
 
     labels: NDArray[np.int64]
     weight: Rows
+    several: bool = False
 
     @classmethod
     def of(cls, network: Network, shape: tuple[int, ...], rng: np.random.Generator) -> Loss:
+        if network.several:
+            return cls(_targets(network, rng), np.zeros(shape), True)
         labels = np.arange(shape[0]) % shape[1] if network.outputs == 0 else np.zeros(0, np.int64)
         return cls(labels, rng.normal(size=shape) / np.sqrt(np.prod(shape)))
 
     def of_theirs(self, y: Any) -> Any:
+        if self.several:
+            return torch.nn.functional.binary_cross_entropy(y, torch.from_numpy(self.labels).to(y.dtype))
         if self.labels.size:
             return -torch.log(y[torch.arange(len(y)), torch.from_numpy(self.labels)]).mean()
         return (y * torch.from_numpy(self.weight)).sum()
@@ -168,6 +180,9 @@ class Loss(NamedTuple):
     def of_ours(self, graph: TrainableGraph, rows: Rows) -> tuple[float, Rows]:
         """The loss of a graph, and its gradient (P,)."""
         y = _ours(graph, rows)
+        if self.several:
+            graph.backward(np.asarray((y - self.labels) / y.size, graph.params.dtype))
+            return float(-np.log(np.where(self.labels, y, 1 - y)).mean()), graph.grad.copy()
         if not self.labels.size:
             graph.backward(np.asarray(self.weight, graph.params.dtype))
             return float((y * self.weight).sum()), graph.grad.copy()
@@ -229,6 +244,8 @@ def _trains(model: Model, network: Network, rows: Rows, rng: np.random.Generator
 def _targets(network: Network, rng: np.random.Generator) -> Any:
     if network.outputs == -1:
         return None
+    if network.several:  # no label, one, two or all of them
+        return (np.arange(network.rows)[:, None] >> np.arange(len(network.labels))) & 1
     if network.outputs == 0:
         return np.arange(network.rows) % len(network.labels)
     return rng.normal(size=(network.rows, network.outputs))

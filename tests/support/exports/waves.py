@@ -181,6 +181,8 @@ WAVES = {
         nn.Conv1d(3, 8, 5), nn.ReLU(), nn.MaxPool1d(2), nn.Conv1d(8, 8, 5), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(),
         nn.Linear(104, 3))),
     "Conv1d net, BatchNorm": _wave(lambda: pooled(block(3, 8, 7, 2), block(8, 16, 5, 2), nn.Dropout(0.2), width=16)),
+    "Conv1d net, several labels at once": _wave(
+        lambda: pooled(block(3, 8, 7, 2), block(8, 16, 5, 2), width=16), several=True),
     "FCN": _wave(lambda: pooled(block(3, 16, 7), block(16, 16, 5), block(16, 16, 3), width=16)),
     "TCN": _wave(lambda: LastStep(Causal(3, 8, 1), Causal(8, 8, 2), Causal(8, 8, 4), width=8)),
     "TCN, weight norm, end cut off": _wave(lambda: LastStep(Chomped(3, 8, 1), Chomped(8, 8, 2), width=8)),

@@ -33,11 +33,13 @@ def readings(network: Network) -> str:
     """A CSV of WINDOWS windows: noise around a level that says which label holds, and what the targets are."""
     card, noise = network.card(), random.Random(5)
     names, labels, targets = [c.name for c in card.channels], card.labels, [t.name for t in card.targets]
-    lines = [",".join(["time", *names, *(["label"] if labels else []), *targets])]
+    columns = [*labels] if network.several else ["label"] if labels else []
+    lines = [",".join(["time", *names, *columns, *targets])]
     for i in range(WINDOWS * card.window.length):
         level = i // card.window.length % 3
         values = [f"{level + noise.gauss(0, 0.5):.3f}" for _ in names]
         said = [labels[level % len(labels)]] if labels else []
+        said = [str(int(level >= k)) for k in range(len(labels))] if network.several else said
         lines.append(",".join([f"{i / card.window.rate_hz:.4f}", *values, *said, *(str(level) for _ in targets)]))
     return "\n".join(lines) + "\n"
 
