@@ -79,6 +79,7 @@ class SampleStore(TableWriter):
         self.thinned: Counter[str] = Counter()  # asset -> windows that were too close to the last stored one
         self.crowded: Counter[str] = Counter()  # asset -> samples that are lost because it delivered too many
         self._limits, self._most_bytes = limits, most_bytes or {}  # of each model
+        self._widest: dict[str, int] = {}  # bytes of the largest sample of each model since the start
         self._lock, self._flushing = threading.Lock(), threading.Lock()
         self._waiting: deque[Sample] = deque()
         self.lost = 0
@@ -381,8 +382,10 @@ class SampleStore(TableWriter):
                 self._begin(db)
             sample_table.insert(db, batch)
             covered = sample_table.cover(db, batch)
+            for s in batch:
+                self._widest[s.model] = max(s.x.nbytes, self._widest.get(s.model, 0))
             for model, x in {s.model: s.x for s in batch}.items():
-                sample_table.bound(db, model, self._most(model, x.size, x.nbytes))
+                sample_table.bound(db, model, self._most(model, x.size, self._widest[model]))
             if self.tables.in_memory:
                 self._held += len(batch)
         return covered
@@ -426,10 +429,14 @@ class SampleStore(TableWriter):
             self._cover_lost[sample.model, sample.asset] += sample.covers_ns
 
     def _most(self, model: str, size: int, sample_bytes: int | None = None) -> int:
-        """How many samples of `size` numbers (float32 while training, and unless sample_bytes are given) a model may
-        have."""
+        """How many samples of `size` numbers a model may have; sample_bytes: of the largest one, as it is stored.
+
+        While training, numbers are float32, and all float64 where one sample needs that; pictures are float32, too.
+        """
         limit = self._limits.get(model, 1 << 62)
         most_bytes = self._most_bytes.get(model)
         if self.tables.in_memory:
             limit = min(limit, held_rows.most_samples(sample_bytes or 4 * size, len(self._limits)))
-        return limit if most_bytes is None else min(limit, max(1, most_bytes // (4 * size)))
+        return (
+            limit if most_bytes is None else min(limit, max(1, most_bytes // max(4 * size, self._widest.get(model, 0))))
+        )

@@ -47,6 +47,19 @@ def test_a_flood_of_one_asset_displaces_no_sample_of_another(store: SampleStore,
     assert counts(tmp_path / "s") == {"slow": 20, "fast": MOST - 45, "other": 25}
 
 
+@pytest.mark.parametrize(("kind", "expected"), [(np.float32, 100), (np.float64, 50), (np.uint8, 100)])
+def test_memory_of_samples_is_counted_as_it_is_while_training(kind: type, expected: int, tmp_path: Path) -> None:
+    store = SampleStore(tmp_path / "s", {"m": 1000}, {"m": 100 * 4 * 2}, {})
+    try:
+        for i in range(300):
+            store.put(sample("pump", i)._replace(x=np.zeros(2, kind)))
+        store.put(sample("pump", 300)._replace(x=np.zeros(2, np.uint8 if kind is np.uint8 else np.float32)))
+        store.flush()
+    finally:
+        store.stop()
+    assert counts(tmp_path / "s") == {"pump": expected}  # also where the newest sample is small
+
+
 def test_labels_are_thinned_by_the_commonest_within_the_asset_that_has_most(store: SampleStore, tmp_path: Path) -> None:
     for i in range(30):
         store.put(sample("slow", i, 0))
