@@ -29,6 +29,7 @@ from fedge_models.graph.channels import with_formulas
 from fedge_models.graph.derived import DerivedChannels
 from fedge_models.system.text import printable
 from fedge_models.system.worker import Worker
+from numpy.typing import NDArray
 
 from ..app import App
 from ..config.schema import Config
@@ -201,7 +202,8 @@ def _window(name: str, asset: Asset, glance: Glance) -> list[str]:
     made = [f"asset {name}: a window of {window.values.shape[-1]} samples, {100 * window.missing:.0f} % missing"]
     if graph.card.image is None:
         made += [
-            f"  {channel.name}: {_range(row)}" for channel, row in zip(graph.card.channels, window.values, strict=False)
+            f"  {channel.name}: {value_range(row)}"
+            for channel, row in zip(graph.card.channels, window.values, strict=False)
         ]
         made += _derived(graph.card, window.values)
     made += [f"  features: {_features(graph.card, glance)}"] if graph.card.features else []
@@ -221,14 +223,26 @@ def _derived(card: Card, values: Array) -> list[str]:
     rows = DerivedChannels(msgspec.structs.replace(card, features=()))(bridge(windows), without_value(windows))[0]
     names = [c.name for c in card.input_channels if c.name in card.derive]
     return [
-        f"  {said}: {_range(row)}"
+        f"  {said}: {value_range(row)}"
         for said, row in zip(with_formulas(card.derive, names), rows[-len(names) :], strict=True)
     ]
 
 
-def _range(row: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> str:
+def value_range(row: NDArray[Any]) -> str:
+    """The smallest and the largest value, with the digits in which they differ."""
     known = row[np.isfinite(row)]
-    return f"{known.min():.4g} to {known.max():.4g}" if len(known) else "no value"
+    if not len(known):
+        return "no value"
+    low, high = float(known.min()), float(known.max())
+    digits = _digits(max(abs(low), abs(high)), high - low)
+    return f"{low:.{digits}g} to {high:.{digits}g}"
+
+
+def _digits(size: float, spread: float) -> int:
+    """How many digits show a number of this size to its last whole one, and where it changes: four at least."""
+    whole = math.floor(math.log10(size)) + 1 if 1 <= size < math.inf else 0
+    changing = math.ceil(math.log10(size / spread)) + 2 if spread > 0 else 0
+    return min(17, max(4, min(whole, 15), changing))
 
 
 def _features(card: Card, glance: Glance) -> str:
@@ -239,7 +253,8 @@ def _features(card: Card, glance: Glance) -> str:
     labels += [f"{c.name} " for c in channels[varying:]]
     labels = labels if len(labels) == len(values) else [""] * len(values)
     more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
-    return ", ".join(f"{label}{value:.4g}" for label, value in zip(labels[:SHOWN], values[:SHOWN], strict=True)) + more
+    shown = zip(labels[:SHOWN], values[:SHOWN], strict=True)
+    return ", ".join(f"{label}{value:.{_digits(abs(value), 0.0)}g}" for label, value in shown) + more
 
 
 def _report(status: dict[str, Any], seen: Seen) -> None:

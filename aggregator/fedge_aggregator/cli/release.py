@@ -18,6 +18,7 @@ from .table import metric_line, show
 if TYPE_CHECKING:
     from ..store.releases import ReleaseRow
 
+WIDTH = 100  # of a terminal
 VERSION = click.IntRange(1, (1 << 63) - 1)
 
 
@@ -28,7 +29,8 @@ VERSION = click.IntRange(1, (1 << 63) - 1)
 def rounds(federation: str | None, as_json: bool, config_path: Path) -> None:
     """List rounds, and who is in the open one.
 
-    Each with the rule and the figures of its release, and the worst site by what nodes report.
+    Each with the rule and the figures of its release, and the worst site by what nodes report. What does not fit 100
+    columns is in lines below.
     """
     store = with_entries(load(config_path), federation)
     rows: list[dict[str, Any]] = []
@@ -38,7 +40,7 @@ def rounds(federation: str | None, as_json: bool, config_path: Path) -> None:
                 rows.append({"federation": model.federation, **_listed(row), **row.figures, **_sites(row, as_json)})
             waiting = sorted(store.updates.arrivals(model.federation))
             rows.append({"federation": model.federation, "release": "open", "created": None, "rule": "", "in": waiting})
-    show(rows, as_json, NO_MODEL)
+    show(rows, as_json, NO_MODEL, WIDTH)
 
 
 @click.group(name="release")

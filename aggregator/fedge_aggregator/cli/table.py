@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
+import textwrap
 from datetime import datetime
 from typing import Any
 
 import click
 import msgspec
 
+INDENT = "    "
 TIMES = ("created", "joined", "seen", "revoked", "time")  # columns with Unix times
 
 
-def show(rows: list[dict[str, Any]], as_json: bool, empty: str = "") -> None:
-    """Print rows; empty: for people, what to do when there are none."""
+def show(rows: list[dict[str, Any]], as_json: bool, empty: str = "", width: int | None = None) -> None:
+    """Print rows; empty: for people, what to do when there are none; width: of lines.
+
+    Columns that do not fit are listed below each row, with their names, so that nothing is left out.
+    """
     if as_json:
         click.echo(msgspec.json.encode(rows))
         return
@@ -23,8 +28,19 @@ def show(rows: list[dict[str, Any]], as_json: bool, empty: str = "") -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     cells = [columns, *([_cell(key, row.get(key)) for key in columns] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    for line in cells:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    fitting = len(widths) if width is None else _fitting(widths, width)
+    for number, line in enumerate(cells):
+        click.echo("  ".join(cell.ljust(w) for cell, w in zip(line[:fitting], widths, strict=False)).rstrip())
+        rest = [f"{name} {cell}" for name, cell in zip(columns[fitting:], line[fitting:], strict=True) if cell != "-"]
+        if number and rest:
+            lines = textwrap.wrap(" · ".join(rest), width or 0, initial_indent=INDENT, subsequent_indent=INDENT)
+            click.echo("\n".join(lines))
+
+
+def _fitting(widths: list[int], width: int) -> int:
+    """How many columns fit, with two spaces between them; the first always does."""
+    ends = [sum(widths[: n + 1]) + 2 * n for n in range(len(widths))]
+    return max(1, sum(end <= width for end in ends))
 
 
 def metric_line(metric: str, summary: dict[str, Any]) -> str:

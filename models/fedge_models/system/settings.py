@@ -169,6 +169,8 @@ def _explain(
             for name in table:
                 if name not in known:
                     return _unknown(name, known, key, _tables_with(name, type_, key))
+    if isinstance(table, list) and (said := _entry(table, type_, key, decode)):
+        return said
     text = str(error).split(" - at `")[0]
     if missing := _MISSING.fullmatch(text):
         return f"key {f'{key}.{missing[1]}' if key else missing[1]!r} is missing"
@@ -176,6 +178,20 @@ def _explain(
         return f"key {key!r}: {hint(table, get_args(type_))}, got {table!r}"
     text = type_words.expected(text, type_, table) or text
     return f"key {key!r}: {text}" if key else text
+
+
+def _entry(table: list[Any], type_: Any, key: str, decode: Callable[[type, object], object]) -> str:
+    """Find the entry of a list that fails by itself, and name it by its number and, if it has one, its name."""
+    inner = get_args(type_)[:1] if get_origin(type_) in (list, tuple) else ()
+    for number, value in enumerate(table if inner else ()):
+        try:
+            msgspec.convert(value, inner[0], dec_hook=decode)
+        except msgspec.ValidationError as e:
+            name = value.get("name") if isinstance(value, dict) else None
+            called = f", {name[:SHOWN]!r}" if isinstance(name, str) else ""
+            said = _explain(value, inner[0], f"{key}[{number}]", e, decode)
+            return f"{said} (entry {number + 1} of {key}{called})"
+    return ""
 
 
 def _present(type_: Any) -> Any:

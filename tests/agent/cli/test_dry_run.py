@@ -9,7 +9,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from fedge_agent.cli.dry_run import value_range
 from fedge_agent.protocols.csv.faults import Faults
 from fedge_agent.protocols.csv.form import Form
 from fedge_agent.protocols.csv.tail import Tail
@@ -181,3 +183,19 @@ def test_pictures_stay_where_they_are(tmp_path: Path) -> None:
     assert [p.name for p in pictures.iterdir()] == ["broken.png"] and "it stays where it is" in host.problems[
         "rejected"
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.7e9, 1.7e9 + 3], "1700000000 to 1700000003"),
+        ([1_700_000_123.0], "1700000123 to 1700000123"),
+        ([1e6 + 0.25, 1e6 + 0.5], "1000000.25 to 1000000.5"),
+        ([0.123456, 12.5], "0.1235 to 12.5"),
+        ([float("nan"), 4.0], "4 to 4"),
+        ([0.0, 0.0], "0 to 0"),
+        ([float("nan")], "no value"),
+    ],
+)
+def test_ranges_show_what_changes(values: list[float], expected: str) -> None:
+    assert value_range(np.array(values)) == expected

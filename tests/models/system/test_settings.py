@@ -24,6 +24,11 @@ class Must(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: int
 
 
+class Named(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    factor: float = 1.0
+
+
 class Deep(Inner, frozen=True, forbid_unknown_fields=True):
     level: Literal["loud", "quiet"] = "quiet"
     must: Must | None = None
@@ -33,6 +38,7 @@ class Outer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: dict[str, Inner] = {}
     deep: Deep = Deep()
     maybe: Inner | None = None
+    entries: tuple[Named, ...] = ()
 
 
 def load(tmp_path: Path, text: str) -> Outer:
@@ -57,6 +63,13 @@ def test_units_and_paths(tmp_path: Path) -> None:
         ("[sorce.plc]\nport = 4\n", ["'sorce'", "did you mean 'source'"]),
         ('[source.plc]\nport = "4"\n', ["'source.plc.port': expected a whole number, got '4'"]),
         ('[deep]\nwait = "5 parsecs"\n', ["'deep.wait'", "10m", "5 parsecs"]),
+        (
+            'entries = [{ name = "a" }, { name = "speed", factor = "x" }]',
+            ["'entries[1].factor': expected a number, got 'x'", "(entry 2 of entries, 'speed')"],
+        ),
+        ('entries = [{ name = "a", factr = 2 }]', ["'entries[0].factr'; did you mean 'factor'?", "1 of entries, 'a'"]),
+        ('entries = [{ name = "a" }, "speed"]', ["'entries[1]': expected a table, got 'speed' (entry 2 of entries)"]),
+        ("entries = [{ factor = 2 }]", ["'entries[0].name' is missing (entry 1 of entries)"]),
         ("[maybe]\nport = 4.5\n", ["'maybe.port': expected a whole number, got 4.5"]),
         ("[maybe]\nprot = 4\n", ["'maybe.prot'", "did you mean 'port'"]),
         ("[deep]\nwait = -1\n", ["'deep.wait'", "-1"]),
