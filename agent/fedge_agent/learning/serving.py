@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decide with an ONNX Runtime session whose weights never change after it was made.
 
-A new release makes a new `Serving` while the old one serves; the swap is one assignment. The weights are initializers
-of the new session (`SessionOptions.add_initializer` on the unchanged model bytes). Their OrtValues live as long as it.
+A new release makes a new `Serving` while the old one serves; the swap is one assignment. The weights are written into
+the file that the new session is made of. `SessionOptions.add_initializer` would spare that, but ONNX Runtime optimises
+the graph before it takes them: what it packs, fuses or folds then (convolutions, transposed weights) would stay as it
+was in the file.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 from fedge_models.errors import ModelError, first_line
 from fedge_models.graph.card import NONE, SEPARATOR, Card, Target
 from fedge_models.graph.channels import channel_labels
+from fedge_models.graph.intake import with_weights
 from fedge_models.training import objective
 from fedge_models.training.standardise import Scale
 
@@ -166,12 +169,10 @@ class Session:
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # faster up to about a million parameters
         options.log_severity_level = 4  # what fails is raised
-        self._values = {name: ort.OrtValue.ortvalue_from_numpy(value) for name, value in weights.items()}
-        for name, value in self._values.items():
-            options.add_initializer(name, value)
         wanted = [p for p in ("CUDAExecutionProvider",) if p in ort.get_available_providers()]
         try:
-            self._session = ort.InferenceSession(model, options, providers=[*wanted, "CPUExecutionProvider"])
+            file = with_weights(model, weights)
+            self._session = ort.InferenceSession(file, options, providers=[*wanted, "CPUExecutionProvider"])
         except Exception as e:  # onnxruntime's own exceptions have no common base
             raise ModelError(f"the model cannot be served: {first_line(e)}") from e
         name, shape = (i := self._session.get_inputs()[0]).name, i.shape[1:]

@@ -109,11 +109,15 @@ def _parsed(data: bytes, path: Path) -> onnx.ModelProto:
 
 
 def with_weights(data: bytes, weights: Mapping[str, Array]) -> bytes:
-    """Return the model file with other values of some initializers."""
+    """Return the model file with other values of some initializers. Raises ModelError for one that it does not have."""
     model: onnx.ModelProto = protos.messages().ModelProto.FromString(data)
+    missing = set(weights)
     for tensor in model.graph.initializer:
         if tensor.name in weights:
             tensor.CopyFrom(protos.tensor(tensor.name, np.asarray(weights[tensor.name], np.float32)))
+            missing.discard(tensor.name)
+    if missing:
+        raise ModelError(f"the file has no tensor {min(missing)!r}, whose values are to be written into it")
     return model.SerializeToString()
 
 
