@@ -42,10 +42,10 @@ def yes_or_no(given: Any, name: str) -> bool:
 
     Raises ValueError naming it.
     """
-    said = np.unique(np.asarray(given))
-    if len(said) != 1 or said.dtype.kind not in "biuf" or said[0] not in (0, 1):
+    values = np.unique(np.asarray(given))
+    if len(values) != 1 or values.dtype.kind not in "biuf" or values[0] not in (0, 1):
         raise ValueError(f"array {name!r}: expected true or false, got {str(given)[:40]}")
-    return bool(said[0])
+    return bool(values[0])
 
 
 def check_pictures(rows: NDArray[Any], card: Card) -> None:

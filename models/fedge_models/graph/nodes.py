@@ -18,7 +18,7 @@ from ..ops.operator import Node
 from ..ops.registry import AS_READ, FIRST_ONLY, NO_GRADIENT, OPERATORS, SEVERAL, SIZES
 from ..protos import DOUBLE, FLOAT, FLOAT16, attribute
 from .refusals import REFUSALS, kind_of
-from .told import single_parameters
+from .signature import single_parameters
 
 if TYPE_CHECKING:
     import onnx
@@ -43,8 +43,8 @@ def chosen(model: onnx.ModelProto, patterns: str, statistics: bool, constants: C
 
     Exporters store bounds, exponents and factors as initializers. So globs match no scalars, no single value that is
     only a factor (unless PyTorch's exporter says that it is a parameter), and none of the `constants`; the exact name
-    does. Running statistics of BatchNormalization are
-    trained only with `statistics`, initializers from which no gradient comes (see `carrying`) never.
+    does. Running statistics of BatchNormalization are trained only with `statistics`, initializers from which no
+    gradient comes (see `carrying`) never.
     """
     globs = [p.strip() for p in patterns.split(",")]
     tiled = laid_out_statistics(model)

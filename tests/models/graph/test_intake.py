@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,16 @@ def test_data_path_outside_the_models_folder_is_refused(location: str, tmp_path:
     (folder / "m.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match="outside the model's own folder"):
         read_model(folder / "m.onnx")
+
+
+def test_pipe_instead_of_the_weights_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    onnx.save_model(
+        zoo.mlp(RAW, (2, 24)), tmp_path / "m.onnx", save_as_external_data=True, location="w", size_threshold=0
+    )
+    (tmp_path / "w").unlink()
+    os.mkfifo(tmp_path / "w")
+    with pytest.raises(ModelError, match=r"'w' beside the model cannot be read: .*a named pipe; expected a file"):
+        read_model(tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,7 @@ def test_other_labels_are_refused(y: Floats, words: str) -> None:
         ({"objective": Objective(label_skew="adjust")}, "label_skew is 'adjust', which is for task classify"),
         ({"objective": Objective(loss="focal")}, "focal.*does not fit task multilabel; .*binary_cross_entropy"),
         ({"task": "classify", "label_limits": {"leak": 0.5}}, "label_limits are for task multilabel"),
+        ({"task": "classify", "labels": ("worn", "worn")}, "repeat a name: .*each output needs a label of its own"),
     ],
 )
 def test_cards_that_contradict_themselves_are_refused(fields: dict[str, Any], words: str) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What cannot be said by the type of one key: what keys of a card must be to each other.
+"""What cannot be expressed by the type of one key: what keys of a card must be to each other.
 
 Each function returns pairs: whether something is wrong, and what to say of it.
 """
@@ -38,8 +38,8 @@ def _name_problems(card: Card) -> list[tuple[bool, str]]:
         "unit": [*(c.unit for c in card.channels), *derived, *(t.unit for t in card.targets)],
     }
     wrong = [(key, name) for key, given in names.items() for name in given if not name.isprintable()]
-    said = f"{wrong[0][0]}: {quote(wrong[0][1])} has a control character, expected text on one line" if wrong else ""
-    return [(bool(wrong), said)]
+    text = f"{wrong[0][0]}: {quote(wrong[0][1])} has a control character, expected text on one line" if wrong else ""
+    return [(bool(wrong), text)]
 
 
 def _scaling_problems(card: Card) -> list[tuple[bool, str]]:
@@ -101,6 +101,8 @@ def _group_problems(card: Card, names: list[str]) -> list[tuple[bool, str]]:
     problems.append((bool(card.inputs and left), f"inputs: no input takes the channels {left}"))
     problems.append((len(set(listed)) != len(listed), f"inputs repeat a name: {listed}"))
     problems.append((bool(card.inputs) and card.image is not None, "inputs: a picture is one input"))
+    endless = [g.name for g in card.inputs if g.value is not None and not math.isfinite(g.value)]
+    problems.append((bool(endless), f"inputs: the value of {endless} must be finite"))
     numbers = (
         [c.name for c in card.input_channels[len(names) - card.numbers :]] if card.inputs and card.features else []
     )
@@ -148,6 +150,11 @@ def _task_problems(card: Card) -> list[tuple[bool, str]]:
             card.task == "classify" and len(card.labels) < 2,
             f"task classify needs two labels or more, got {card.labels}",
         ),
+        (
+            len(set(card.labels)) != len(card.labels),
+            f"labels repeat a name: {list(card.labels)}; each output needs a label of its own",
+        ),
+        (not all(map(math.isfinite, _weights(card))), "objective: focal_gamma and huber_delta must be finite"),
         (bool(card.normal) and card.normal not in card.labels, f"normal is {card.normal!r}, not one of {card.labels}"),
         (not 0.5 <= card.threshold_quantile < 1, f"threshold_quantile is {card.threshold_quantile}, expected 0.5..1"),
         (
@@ -161,6 +168,10 @@ def _task_problems(card: Card) -> list[tuple[bool, str]]:
     ]
 
 
+def _weights(card: Card) -> tuple[float, float]:
+    return card.objective.focal_gamma, card.objective.huber_delta
+
+
 def _label_problems(card: Card) -> list[tuple[bool, str]]:
     """What is wrong with the labels of which several may hold."""
     if card.task != "multilabel":
@@ -170,7 +181,6 @@ def _label_problems(card: Card) -> list[tuple[bool, str]]:
     skew = card.objective.label_skew
     return [
         (len(card.labels) < 2, f"task multilabel needs two labels or more, got {card.labels}; of one, use classify"),
-        (len(set(card.labels)) != len(card.labels), f"labels repeat a name: {list(card.labels)}"),
         (
             bool(parted),
             f"labels {parted}: expected names without {SEPARATOR!r}, and not {NONE!r}, which says that none holds",

@@ -25,8 +25,8 @@ def differences(before: Card, after: Card) -> str:
     if after.scaling is None:
         old.pop("scaling"), new.pop("scaling")
     keys = [key for key in (*old, *(k for k in new if k not in old)) if old.get(key) != new.get(key)]
-    said = [f"{key} was {_shown(old, key)}, is {_shown(new, key)}" for key in keys[:NAMED]]
-    return "; ".join([*said, *([f"and {len(keys) - NAMED} more keys"] if len(keys) > NAMED else [])])
+    text = [f"{key} was {_shown(old, key)}, is {_shown(new, key)}" for key in keys[:NAMED]]
+    return "; ".join([*text, *([f"and {len(keys) - NAMED} more keys"] if len(keys) > NAMED else [])])
 
 
 def _shown(values: dict[str, Any], key: str) -> str:

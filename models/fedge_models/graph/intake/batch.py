@@ -80,12 +80,12 @@ def _alone(model: onnx.ModelProto, beside: Weights, batch: int, shape: tuple[int
     return {n: _joined([a[n] for a in found], batch) for n in found[0]}
 
 
-def _check_broken(said: str, where: str) -> None:
-    """Refuse a file whose own nodes do not fit each other, by what ONNX Runtime said of it."""
-    if misfit := MISFIT.search(said):
+def _check_broken(reason: str, where: str) -> None:
+    """Refuse a file whose own nodes do not fit each other, by the reason that ONNX Runtime gives."""
+    if misfit := MISFIT.search(reason):
         do = MISMATCHED if any(word in misfit[3].lower() for word in SIZES) else CORRECT
         refuse("broken", where, name=misfit[1], op=misfit[2], why=misfit[3].rstrip("."), do=do)
-    if not (mismatch := MISMATCH.search(said)):
+    if not (mismatch := MISMATCH.search(reason)):
         return
     op, name, why = mismatch[1], mismatch[2], mismatch[3].rstrip(".")
     if op == "LSTM" and PROJECTED.search(why):

@@ -2,7 +2,7 @@
 """Find initializers that no exporter would call a parameter, so that the pattern `*` leaves them as they are.
 
 Exporters store everything that is constant in the same place: weights, but also the factors of a scaler, Fourier and
-cosine matrices, filter banks, tables of positions and masks. They are told by where they are read and what they hold.
+cosine matrices, filter banks, tables of positions and masks. They are known by where they are read and what they hold.
 The names go onto the card (`constants`), so that both ends leave out the same; an exact name trains one all the same.
 """
 
@@ -23,7 +23,7 @@ from ..card import Card
 from ..nodes import carrying, laid_out_statistics, running_statistics
 from ..notes import note
 from ..onnx_file import array
-from ..told import ATTRIBUTE, PARAMETER, PYTORCH, kinds, single_parameters
+from ..signature import ATTRIBUTE, PARAMETER, PYTORCH, kinds, single_parameters
 from .epsilons import epsilons
 from .known_values import are_positions, are_rotations, are_waves, is_filter_bank, is_mask, is_ramp, may_turn
 from .own_scaling import LEARNERS, PREPARED, SCALER, prepared
@@ -59,21 +59,21 @@ def constants(model: onnx.ModelProto, card: Card, where: str) -> dict[str, str]:
         at = f"{where}: card: constants lists {missing[0]!r}, which is no tensor of the file"
         raise ModelError(f"{at}; {hint(missing[0], names)}")
     _check_steps(model, card, where)
-    singles, told_kinds = single_parameters(model), kinds(model)
+    singles, of_pytorch = single_parameters(model), kinds(model)
     stored = {t.name: t for t in model.graph.initializer if t.data_type == FLOAT and (len(t.dims) or t.name in singles)}
     found: dict[str, str] = {n: "listed on the card" for n in card.constants if n in stored}
     for name, what in _seen(model, stored, where):
-        if name not in found and told_kinds.get(name) != PARAMETER:
+        if name not in found and of_pytorch.get(name) != PARAMETER:
             found[name] = what
             certain = what == MADE_UP
             end = "patterns leave it out, its exact name trains it" if certain else GUESS.format(name)
             note(model, f"not a parameter: {name} is {what}; {end}")
-    told = {n: what for n, what in marks(model).items() if n in stored and n not in found}
-    if not told_kinds:
-        _say_unknown(model, stored.keys() - found.keys() - told.keys())
-    if several := {n: what for n, what in told.items() if prod(stored[n].dims) > 1}:
+    marked = {n: what for n, what in marks(model).items() if n in stored and n not in found}
+    if not of_pytorch:
+        _say_unknown(model, stored.keys() - found.keys() - marked.keys())
+    if several := {n: what for n, what in marked.items() if prod(stored[n].dims) > 1}:
         note(model, f"not parameters: {_listed(several)}; patterns leave them out, an exact name trains one")
-    found |= told
+    found |= marked
     return {t.name: found[t.name] for t in model.graph.initializer if t.name in found}
 
 
@@ -103,11 +103,11 @@ def _say_unknown(model: onnx.ModelProto, trained: set[str]) -> None:
         note(model, f"single numbers: no pattern trains {', '.join(singles[:NAMED])}; an exact name trains one")
 
 
-def _listed(told: dict[str, str]) -> str:
+def _listed(reasons: dict[str, str]) -> str:
     """Names of tensors by what the exporter says of them."""
     texts = []
-    for what in dict.fromkeys(told.values()):
-        names = [n for n, w in told.items() if w == what]
+    for what in dict.fromkeys(reasons.values()):
+        names = [n for n, w in reasons.items() if w == what]
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         texts.append(f"{', '.join(names[:NAMED])}{more} ({what})")
     return ", ".join(texts)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ... import protos
 from ...errors import ModelError
 from ...system import files
-from ...system.plain_file import read_plain
+from ...system.plain_file import open_plain, read_plain
 from ..onnx_file import MAX_MODEL_BYTES
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _external(name: str, where: dict[str, Any], path: Path) -> bytes:
         offset, length = int(where.get("offset", 0)), int(where.get("length", MAX_MODEL_BYTES))
         if offset < 0 or not 0 <= length <= MAX_MODEL_BYTES:
             raise ValueError(f"offset {offset}, length {length}")
-        with file.open("rb") as opened:
+        with open_plain(file) as opened:
             opened.seek(offset)
             data = opened.read(length)
     except (OSError, ValueError) as e:

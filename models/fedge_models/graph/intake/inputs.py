@@ -102,7 +102,7 @@ class _Joint:
     def __init__(self, model: onnx.ModelProto, card: Card, where: str) -> None:
         self.model, self.card, self.where = model, card, where
         self.nodes: list[onnx.NodeProto] = []
-        self.said: list[str] = []
+        self.texts: list[str] = []
         self.width = 0  # features of each channel, once an input tells
         taken = {n for node in model.graph.node for n in (*node.input, *node.output)}
         self.name = next(n for n in ("samples", "fedge.samples") if n not in taken)
@@ -116,7 +116,7 @@ class _Joint:
             at = f"{self.where}: input {value.name!r}"
             raise ModelError(f"{at} takes integers, and channels are float32; give it a value")
         places = [[c.name for c in self.card.input_channels].index(n) for n in group.channels]
-        self.said.append(f"{value.name} takes {', '.join(group.channels)}")
+        self.texts.append(f"{value.name} takes {', '.join(group.channels)}")
         if self.card.features:
             self._features(value, places)
         else:
@@ -133,7 +133,7 @@ class _Joint:
         graph.node.extend(nodes)
         graph.input.append(value_info(self.name, ("n", *shape)))
         graph.input.extend(rest)
-        note(self.model, f"{JOINED}{'; '.join(self.said)}")
+        note(self.model, f"{JOINED}{'; '.join(self.texts)}")
 
     def _features(self, value: onnx.ValueInfoProto, places: list[int]) -> None:
         """The columns of some channels; features are stored channel by channel."""
@@ -179,7 +179,7 @@ class _Joint:
         if kind is None:
             self._unfit(value, "numbers")
         shape, name = dims(value), value.name
-        self.said.append(f"{name} is {number:g}")
+        self.texts.append(f"{name} is {number:g}")
         if not shape:
             self._store(name, np.array(number, kind))
             return

@@ -66,11 +66,14 @@ class Layers:
 
     def __init__(self, nodes: Sequence[onnx.NodeProto]) -> None:
         self._readers: dict[str, list[onnx.NodeProto]] = {}
+        self._same: dict[str, str] = {}  # what an Identity calls another value
         self._turn: dict[int, int] = {}  # of recurrent nodes, among those of their module
         counts: dict[str, int] = {}
         for node in nodes:
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
+            if node.op_type == "Identity":
+                self._same[node.output[0]] = self._same.get(node.input[0], node.input[0])
             if node.op_type in ("GRU", "LSTM", "RNN"):
                 self._turn[id(node)] = counts.get(module(node), 0)
                 counts[module(node)] = self._turn[id(node)] + 1
@@ -93,7 +96,7 @@ class Layers:
         added = [*node.input[2:3]] if node.op_type in ("Conv", "ConvTranspose", "Gemm") else []
         if node.op_type == "MatMul":
             added = [n for r in self._readers.get(node.output[0], []) if r.op_type == "Add" for n in r.input]
-        for name in added:
+        for name in (self._same.get(n, n) for n in added):
             owner = name.rpartition(".")[0]
             if name in made_up or not name.endswith("bias") or name in node.output:
                 continue

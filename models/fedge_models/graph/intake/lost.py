@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ..notes import note
-from ..told import PARAMETER
+from ..signature import PARAMETER
 from .provenance import Origins
 
 if TYPE_CHECKING:
@@ -22,19 +22,19 @@ HALF = re.compile("_(ih|hh)_")  # the biases of a recurrent layer, which ONNX ke
 FUNCTION = re.compile(r"(linalg_vector_norm|norm|softmax|softplus|sigmoid|tanh|exp|log|mv|pow|rsqrt|sqrt)(_\d+)?$")
 
 
-def left_out(model: onnx.ModelProto, told: Origins) -> list[str]:
+def left_out(model: onnx.ModelProto, origin: Origins) -> list[str]:
     """Parameters of PyTorch that neither are tensors of the file, as it came, nor went into one."""
     stored = {t.name for t in model.graph.initializer}
-    there = {*stored, *(n for name in told.folded.keys() & stored for n in told.folded[name])}
-    return [n for n, kind in told.kinds.items() if kind == PARAMETER and n not in there]
+    there = {*stored, *(n for name in origin.folded.keys() & stored for n in origin.folded[name])}
+    return [n for n, kind in origin.kinds.items() if kind == PARAMETER and n not in there]
 
 
-def computed(model: onnx.ModelProto, told: Origins) -> list[str]:
+def computed(model: onnx.ModelProto, origin: Origins) -> list[str]:
     """Parameters of which the file holds a function."""
     found = []
     for tensor in model.graph.initializer:
-        if any(FUNCTION.match(n) for n in told.folded.get(tensor.name, [])):
-            found += told.parameters(tensor.name)
+        if any(FUNCTION.match(n) for n in origin.folded.get(tensor.name, [])):
+            found += origin.parameters(tensor.name)
     return list(dict.fromkeys(found))
 
 

@@ -29,13 +29,16 @@ NAMED = 8  # that the note lists
 AS_WRITTEN = ("constants", "local", "shared", "trainable")  # of the card: they may hold names as the file had them
 
 
-def own_names(model: onnx.ModelProto, card: Card, told: Origins) -> tuple[Card, bool]:
+def own_names(model: onnx.ModelProto, card: Card, origin: Origins) -> tuple[Card, bool]:
     """Rename tensors in place. Return the card, with the new names where it has old ones, and whether any was."""
-    found = _found(model, told, card.constants)
+    found: dict[str, str] = {}
+    turned = False
+    while more := _found(model, origin, (*card.constants, *found.values())):  # a bias that has its name names a weight
+        turned |= any(n in more for node in model.graph.node if node.op_type == "MatMul" for n in node.input)
+        _rename(model.graph, more)
+        found |= more
     if not found:
         return card, False
-    turned = any(n in found for node in model.graph.node if node.op_type == "MatMul" for n in node.input)
-    _rename(model.graph, found)
     listed = ", ".join(f"{new} (was {old})" for old, new in [*found.items()][:NAMED])
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
     transposed = "; a weight of a MatMul is the transpose of PyTorch's" if turned else ""
@@ -45,11 +48,11 @@ def own_names(model: onnx.ModelProto, card: Card, told: Origins) -> tuple[Card, 
     return msgspec.structs.replace(card, **new), True
 
 
-def _found(model: onnx.ModelProto, told: Origins, constants: Collection[str]) -> dict[str, str]:
+def _found(model: onnx.ModelProto, origin: Origins, constants: Collection[str]) -> dict[str, str]:
     """New names by old ones; constants: what the card calls so keeps its name."""
     graph = model.graph
     tensors = {t.name: t for t in graph.initializer if t.data_type in (FLOAT, FLOAT16, DOUBLE) and len(t.dims)}
-    unnamed = {n: t for n, t in tensors.items() if _is_unnamed(n, told)}
+    unnamed = {n: t for n, t in tensors.items() if _is_unnamed(n, origin)}
     for name in (*constants, *epsilons(graph)) if unnamed else ():  # an epsilon is added as a bias is
         unnamed.pop(name, None)
     if not unnamed:
@@ -65,7 +68,7 @@ def _found(model: onnx.ModelProto, told: Origins, constants: Collection[str]) ->
             name = same.get(read, read)
             if name not in unnamed or name in found:
                 continue
-            if new := _name(layers, node, position, name, unnamed, told):
+            if new := _name(layers, node, position, name, unnamed, origin):
                 found[name] = _free(new, taken)
                 taken.add(found[name])
     return found
@@ -77,19 +80,19 @@ def _name(
     position: int,
     name: str,
     unnamed: Mapping[str, onnx.TensorProto],
-    told: Origins,
+    origin: Origins,
 ) -> str:
     """What a tensor is called by its origin, else by a node that reads it; empty where neither tells."""
-    made_of = told.parameters(name)
+    made_of = origin.parameters(name)
     if made_of and (joint := joint_name(made_of)):
         return joint
     is_table = sum(d > 1 for d in unnamed[name].dims) > 1 and node.op_type in ("Add", "Mul")
-    return "" if is_table or told.constant(name) else layers.name(node, position, unnamed)
+    return "" if is_table or origin.constant(name) else layers.name(node, position, unnamed)
 
 
-def _is_unnamed(name: str, told: Origins) -> bool:
-    if name in told.kinds or not (made_of := told.parameters(name)):
-        return name not in told.kinds and is_generated(name)
+def _is_unnamed(name: str, origin: Origins) -> bool:
+    if name in origin.kinds or not (made_of := origin.parameters(name)):
+        return name not in origin.kinds and is_generated(name)
     stem, _, last = name.rpartition(".")
     joint = joint_name(made_of)
     return not joint or joint not in (name, stem if last.isdigit() else "")  # it may have its name from here already

@@ -65,8 +65,8 @@ def one_output(model: onnx.ModelProto, card: Card, where: str) -> bool:
     else:
         op = through_shapes(name, makers)[1]
         text = f"output: ends in {op}, whose values are bounded; as logits they keep all probabilities near each other"
-        said = op in BOUNDED and note(model, f"{text}. Export what goes into it")
-        return _stated(graph, name, classes, width) or said
+        noted = op in BOUNDED and note(model, f"{text}. Export what goes into it")
+        return _stated(graph, name, classes, width) or noted
     set_output(graph, name, classes)
     prune(graph)
     return True

@@ -84,12 +84,12 @@ def run(model: onnx.ModelProto, card: Card, where: str) -> tuple[bool, Card]:
     try:
         for made in FIRST:
             changed = made(model, card, where) or changed
-        told = origins(model)
-        mark_constants(model, told)
+        origin = origins(model)
+        mark_constants(model, origin)
         first = not notes(model)  # else it was taken in before
-        missing, functions = (left_out(model, told), computed(model, told)) if first else ([], [])
+        missing, functions = (left_out(model, origin), computed(model, origin)) if first else ([], [])
         for passes in (CONVERTING, PASSES):
-            card, named = own_names(model, card, told)
+            card, named = own_names(model, card, origin)
             changed = changed or named
             for made in passes:
                 changed = made(model, card, where) or changed

@@ -3,8 +3,8 @@
 
 The graph is run once with its own batch, so every shape is known. From the input on, the rule of each operator
 (`following`) says in which dimension of its result the samples lie, and which constants of it hold the size of the
-batch. A Reshape may leave a
-choice between dimensions of size one; wrong ones lead into an operator that cannot take them, and the next is tried.
+batch. A Reshape may leave a choice between dimensions of size one; wrong ones lead into an operator that cannot take
+them, and the next is tried.
 """
 
 from __future__ import annotations

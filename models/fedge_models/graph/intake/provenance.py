@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...protos import DOUBLE, FLOAT, FLOAT16
 from ..nodes import laid_out_statistics, running_statistics
-from ..told import PARAMETER, kinds
+from ..signature import PARAMETER, kinds
 
 if TYPE_CHECKING:
     import onnx
@@ -59,15 +59,15 @@ def origins(model: onnx.ModelProto) -> Origins:
     return Origins(found, folded)
 
 
-def mark_constants(model: onnx.ModelProto, told: Origins) -> None:
+def mark_constants(model: onnx.ModelProto, origin: Origins) -> None:
     """Mark what the exporter says is no parameter, in the tensor itself, so that a copy of it has the mark, too.
 
     Statistics of BatchNormalization are buffers that a card may have updated: they have rules of their own.
     """
     statistics = running_statistics(model) | laid_out_statistics(model)
-    for tensor in model.graph.initializer if told.kinds else ():
+    for tensor in model.graph.initializer if origin.kinds else ():
         is_row = tensor.data_type in (FLOAT, FLOAT16, DOUBLE) and len(tensor.dims) > 0
-        if is_row and tensor.name not in statistics and (why := told.constant(tensor.name)):
+        if is_row and tensor.name not in statistics and (why := origin.constant(tensor.name)):
             tensor.doc_string = CONSTANT + why
 
 

@@ -51,10 +51,10 @@ def read_model(path: Path, card: Card | Path | None = None, trainable: str | Non
         _note_replaced(model, given)
     found = msgspec.structs.replace(found, trainable=trainable or found.trainable)
     changed, found = passes.run(model, found, str(path))
-    said = notes(model)
+    before = notes(model)
     fixed = constants(model, found, str(path))
     scaled = own_scaling(model, found, fixed)
-    changed = changed or tuple(fixed) != found.constants or scaled != found or notes(model) != said
+    changed = changed or tuple(fixed) != found.constants or scaled != found or notes(model) != before
     found = msgspec.structs.replace(scaled, constants=tuple(fixed), inputs=(), output="")
     changed = note_patterns(model, found) or changed
     if card is None and trainable is None and not external and not changed and model.ir_version <= MAX_IR:
@@ -69,11 +69,11 @@ def _note_replaced(model: onnx.ModelProto, card: Card) -> None:
     if not any(entry.key == METADATA_KEY for entry in model.metadata_props):
         return
     try:
-        said = differences(read_card(model), card)
+        text = differences(read_card(model), card)
     except ModelError:
-        said = "its own is no valid one"
-    if said:
-        note(model, f"card: the file has a card of its own, and another is used instead: {said}")
+        text = "its own is no valid one"
+    if text:
+        note(model, f"card: the file has a card of its own, and another is used instead: {text}")
 
 
 def _unchanged(path: Path, digest: bytes) -> bytes:

@@ -91,10 +91,10 @@ def _refuse_copies(source: str, found: list[Reader], where: str) -> NoReturn:
 
 def _say_idle(model: onnx.ModelProto, card: Card) -> bool:
     """Note each glob under `shared` that nothing came of; return whether there is one."""
-    said = [n.split()[1] for n in notes(model) if n.startswith(("shared: ", "untied: "))]
+    names = [n.split()[1] for n in notes(model) if n.startswith(("shared: ", "untied: "))]
     new = False
     for glob in card.shared:
-        if not any(fnmatchcase(name, glob) for name in said):
+        if not any(fnmatchcase(name, glob) for name in names):
             text = f"shared: {glob!r} has no effect, because the file stores a tensor of its own for each reader"
             new = note(model, text) or new
     return new

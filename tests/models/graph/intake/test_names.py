@@ -52,6 +52,23 @@ def perceptron(weight: str, name: str = "", bias: str = "head.bias", scopes: str
     return small(nodes, tensors, (4,), (2,))
 
 
+def test_bias_behind_a_copy_names_the_weight_in_front_of_it(tmp_path: Path) -> None:
+    """Read again, the file would else become another one: the bias has its name by then, and the copy is gone."""
+    nodes = [
+        N("MatMul", ["x", "onnx::MatMul_7"], ["p"]),
+        N("Identity", ["val_3"], ["copy"]),
+        N("Add", ["p", "copy"], ["y"], name="/head/Add"),
+    ]
+    graph = taken(small(nodes, {"onnx::MatMul_7": normal(4, 2), "val_3": normal(2)}, (4,), (2,)), tmp_path)
+    assert trained(graph) == {"head.weight", "head.bias"}
+
+
+def test_module_that_is_no_list_of_names_is_none() -> None:
+    node = N("MatMul", ["x", "w"], ["y"])
+    node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value="{1: 2, 3: 4}")
+    assert module(node) == ""
+
+
 def told(model: onnx.ModelProto, folded: dict[str, list[str]], **kinds: str) -> onnx.ModelProto:
     """Write what PyTorch's exporter writes of the origin of tensors."""
     lines = [f"p_{i}: {kind} target='{name}' persistent=True" for i, (name, kind) in enumerate(kinds.items())]

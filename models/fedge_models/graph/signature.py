@@ -32,8 +32,8 @@ def single_parameters(model: onnx.ModelProto) -> set[str]:
     the code has a name that begins with a slash.
     """
     singles = {t.name for t in model.graph.initializer if t.data_type == FLOAT and prod(t.dims) == 1}
-    if told := kinds(model):
-        return {n for n in singles if told.get(n) == PARAMETER}
+    if found := kinds(model):
+        return {n for n in singles if found.get(n) == PARAMETER}
     if not singles or model.producer_name != PYTORCH:
         return set()
     steps = {n for node in model.graph.node if node.op_type in QUANTISED for n in node.input}
