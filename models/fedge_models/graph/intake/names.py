@@ -33,10 +33,10 @@ def own_names(model: onnx.ModelProto, card: Card, origin: Origins) -> tuple[Card
     """Rename tensors in place. Return the card, with the new names where it has old ones, and whether any was."""
     found: dict[str, str] = {}
     turned = False
-    while more := _found(model, origin, (*card.constants, *found.values())):  # a bias that has its name names a weight
-        turned |= any(n in more for node in model.graph.node if node.op_type == "MatMul" for n in node.input)
-        _rename(model.graph, more)
-        found |= more
+    while names := _found(model, origin, (*card.constants, *found.values())):  # a bias that has its name names a weight
+        turned |= any(n in names for node in model.graph.node if node.op_type == "MatMul" for n in node.input)
+        _rename(model.graph, names)
+        found |= names
     if not found:
         return card, False
     listed = ", ".join(f"{new} (was {old})" for old, new in [*found.items()][:NAMED])

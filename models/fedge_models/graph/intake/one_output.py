@@ -62,14 +62,24 @@ def one_output(model: onnx.ModelProto, card: Card, where: str) -> bool:
     elif inner is not None:
         name = without_sigmoid(graph, name, makers, where)
         note(model, SIGMOIDS)
+    elif _is_of_probabilities(graph, name, makers) and _within(found):
+        name = logits_of(graph, name)
+        note(model, SIGMOIDS)
     else:
-        op = through_shapes(name, makers)[1]
-        text = f"output: ends in {op}, whose values are bounded; as logits they keep all probabilities near each other"
-        noted = op in BOUNDED and note(model, f"{text}. Export what goes into it")
+        noted = _note_bounded(model, name, makers)
         return _stated(graph, name, classes, width) or noted
     set_output(graph, name, classes)
     prune(graph)
     return True
+
+
+def _note_bounded(model: onnx.ModelProto, name: str, makers: dict[str, onnx.NodeProto]) -> bool:
+    """Note where values are taken as logits that no network should give as such. Return whether they are, newly."""
+    op = through_shapes(name, makers)[1]
+    if _is_of_probabilities(model.graph, name, makers):
+        return note(model, f"output: {op} of probabilities is taken as logits. Export the logits, or the probabilities")
+    text = f"output: ends in {op}, whose values are bounded; as logits they keep all probabilities near each other"
+    return op in BOUNDED and note(model, f"{text}. Export what goes into it")
 
 
 def _single(
@@ -84,16 +94,27 @@ def _single(
 
     A part or a mean of probabilities is one, and no logit, though the last operator is linear.
     """
-    made_of = sources(model.graph, name, makers)
-    is_probability = bool(made_of - {PRODUCT}) and made_of <= PROBABILITIES
-    within = found is None or bool(((found >= 0) & (found <= 1)).all())
-    if len(card.labels) != 2 or through_shapes(name, makers)[1] not in LINEAR or (is_probability and not within):
+    is_probability = _is_of_probabilities(model.graph, name, makers)
+    is_other = is_probability and not _within(found)
+    if len(card.labels) != 2 or through_shapes(name, makers)[1] not in LINEAR or is_other:
         refuse("one value", where, labels=len(card.labels), op=makers[name].op_type if name in makers else "its input")
     if is_probability:
         note(model, f"output: the single probability is taken as that of {card.labels[1]!r}, and became two columns")
         return _two_classes(model.graph, logits_of(model.graph, name), softmax=True)
     note(model, "output: the single logit became two columns, 0 and the logit")
     return _two_classes(model.graph, name, softmax=False)
+
+
+def _is_of_probabilities(graph: onnx.GraphProto, name: str, makers: dict[str, onnx.NodeProto]) -> bool:
+    """Whether a value is part, mean, sum or product of probabilities only, and not simply these."""
+    made_of = sources(graph, name, makers)
+    is_made = name in makers and makers[name].op_type not in PROBABILITIES
+    return is_made and bool(made_of - {PRODUCT}) and made_of <= PROBABILITIES
+
+
+def _within(found: NDArray[Any] | None) -> bool:
+    """Whether all values may be probabilities, as far as they are known."""
+    return found is None or bool(((found >= 0) & (found <= 1)).all())
 
 
 def run_output(model: onnx.ModelProto, card: Card, name: str) -> NDArray[Any] | None:

@@ -106,6 +106,30 @@ def test_single_value_made_of_probabilities_is_one_and_no_logit(how: str, tmp_pa
     check_gradient(onnx.ModelProto.FromString(data), x)
 
 
+def test_means_of_the_sigmoids_of_each_label_give_way_to_their_logits(tmp_path: Path) -> None:
+    nodes = [N("Sigmoid", ["z"], ["s"]), N("Add", ["s", "s"], ["sum"]), N("Mul", ["sum", "half"], ["y"])]
+    model, x = network(*nodes, y=(3,), width=3), normal(6, 4)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(0.5, np.float32), "half"))
+    expected = run_ort(model.SerializeToString(), x)
+    data = taken(model, THREE, tmp_path)
+    np.testing.assert_allclose(sigmoid(run_ort(data, x)), expected, atol=1e-5)
+    assert any("exactly one label holds" in n for n in TrainableGraph.load(data).notes)
+    check_gradient(onnx.ModelProto.FromString(data), x)
+
+
+@pytest.mark.parametrize("percent", [False, True])
+def test_softmax_stays_and_one_in_percent_is_noted(percent: bool, tmp_path: Path) -> None:
+    nodes = [N("Softmax", ["z"], ["p" if percent else "y"], axis=1)]
+    model, x = network(*nodes, *[N("Mul", ["p", "hundred"], ["y"])] * percent, y=(3,), width=3), normal(6, 4)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(100, np.float32), "hundred"))
+    data = taken(model, THREE, tmp_path)
+    np.testing.assert_allclose(run_ort(data, x), run_ort(model.SerializeToString(), x), rtol=1e-6)
+    notes = TrainableGraph.load(data).notes
+    assert notes == (
+        ("output: Mul of probabilities is taken as logits. Export the logits, or the probabilities",) * percent
+    )
+
+
 def test_single_value_between_probabilities_and_their_opposites_is_refused(tmp_path: Path) -> None:
     nodes = [N("Softmax", ["z"], ["p"]), N("Split", ["p"], ["l", "r"], axis=1), N("Sub", ["l", "r"], ["y"])]
     with pytest.raises(ModelError, match="gives one value for 2 labels by Sub"):
