@@ -17,6 +17,8 @@ from typing import Any
 from fedge_models.system import database, salvage
 from fedge_models.system.stand_in import Holding
 
+from . import sample_table
+
 PART_OF_MEMORY = 32  # samples may take one part in so many of the machine's memory: 16 MiB of 512
 LEAST_BYTES, MOST_BYTES = 8 * 2**20, 32 * 2**20
 ROW_BYTES = 300  # of a sample besides its features, with what its indexes take
@@ -26,6 +28,8 @@ MOST_LABELS = 20_000  # the newest; a gateway's samples in memory are not older
 SMALL = ("baselines", "scalings", "sample_recipes", "withheld", "shelves", "events", "event_notes")
 
 _COPIED = "CREATE TEMP TABLE copied AS SELECT model, asset, bytes, covered_ns FROM baselines"
+# Where no sample was copied, their numbers begin again: those that come count, too.
+_ONE_SERIES = "UPDATE sample_recipes SET since = min(since, (SELECT coalesce(max(id), 0) FROM samples))"
 _GAINED = """SELECT b.model, b.asset, b.bytes, b.covered_ns, b.covered_ns - coalesce(c.covered_ns, 0) FROM baselines b
     LEFT JOIN temp.copied c ON c.model = b.model AND c.asset = b.asset AND c.bytes = b.bytes"""
 _ALL = "SELECT model, asset, bytes, covered_ns, covered_ns FROM baselines"
@@ -72,6 +76,7 @@ def fill(file: sqlite3.Connection, memory: sqlite3.Connection) -> bool:
     done = [_copy_small(file, memory, table) for table in SMALL]
     done.append(_copy_newest(file, memory, "labels", MOST_LABELS, OTHER_BYTES // 2))
     done.append(_copy_newest(file, memory, "samples", 1 << 62, budget_bytes() // 2))  # the other half: for new ones
+    memory.execute(_ONE_SERIES)
     memory.execute(_COPIED)
     return all(done)
 
@@ -110,10 +115,12 @@ def _count(db: sqlite3.Connection, table: str) -> int:
 
 
 def merge(memory: sqlite3.Connection, file: sqlite3.Connection) -> dict[str, int]:
-    """Add what memory has and the file has not; how many samples that were."""
+    """Add what memory has and the file has not; how many samples that were. Those of another recipe stay behind."""
     numbers = _merge_labels(memory, file)
+    for model, asset, recipe in memory.execute("SELECT model, asset, recipe FROM sample_recipes ORDER BY rowid"):
+        sample_table.begin(file, model, asset, recipe)
     before = file.total_changes
-    for row in _dicts(memory, f"SELECT {_SAMPLE} FROM samples ORDER BY id"):  # noqa: S608
+    for row in _dicts(memory, f"SELECT {_SAMPLE} FROM samples WHERE {sample_table.USED} ORDER BY id"):  # noqa: S608
         file.execute(_ADD_SAMPLE, {**row, "label": numbers.get(row["label"], row["label"])})
     samples = file.total_changes - before
     file.executemany(_COVER, _gained(memory))

@@ -107,7 +107,8 @@ class SampleStore(TableWriter):
     def begin(self, model: str, recipe: bytes, of_assets: Mapping[str, bytes] | None = None) -> int:
         """Use only samples of the model that were made by this recipe, and those of an asset by its own, too, before
         the first of them is put; how many stored ones were made by another, and are left out. Raises StorageError."""
-        self._recipes[model] = {"": recipe, **(of_assets or {})}
+        self._recipes = {**self._recipes, model: {"": recipe, **(of_assets or {})}}  # the writing thread reads it
+        self._begun = None  # where this fails, it is looked up before the next sample is written
         with self.tables.transaction() as db:
             if db is not self._counted:
                 self._count_stored(db)

@@ -21,7 +21,7 @@ from fedge_agent.types import Label
 from fedge_models.errors import StorageError
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.system import damage, healing
-from support.databases import Disk, rows
+from support.databases import Disk, locked, rows
 from support.events import make_event
 
 S = 10**9
@@ -271,3 +271,68 @@ def test_pages_that_the_disk_does_not_read_cost_only_themselves(tmp_path: Path) 
         assert memory.execute("SELECT subject FROM shelves").fetchall() == [("pump",)]
         ends = [end // S for (end,) in memory.execute("SELECT time_ns FROM samples ORDER BY id")]
         assert 20 < len(ends) < 200 and ends[-1] == 199
+
+
+def of_recipes(site: Site) -> list[int]:
+    """Ends of the windows that count."""
+    return [int(x[0]) for x in site.samples.rows("m", (2,), None).x]
+
+
+def test_samples_of_another_recipe_do_not_come_back_by_way_of_the_memory(
+    on_disk: Site, disk: Disk, tried_at_once: Callable[[], None]
+) -> None:
+    on_disk.samples.begin("m", b"old")
+    on_disk.put(*range(1, 6))
+    assert on_disk.samples.begin("m", b"new") == 5
+    on_disk.put(6, 7)
+    disk.fill()
+    on_disk.put(8, numbers=5000)
+    assert on_disk.samples.tables.in_memory and of_recipes(on_disk) == [6, 7]
+    for file in on_disk.path.parent.glob("samples.sqlite*"):
+        file.unlink()  # the disk comes back without it
+    disk.free()
+    tried_at_once()
+    on_disk.put(9)
+    assert not on_disk.samples.tables.in_memory and of_recipes(on_disk) == [6, 7, 9]
+
+
+def test_samples_in_memory_count_where_none_of_the_file_fitted(
+    on_disk: Site, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their numbers begin again, below those from which on samples of the file count."""
+    on_disk.samples.begin("m", b"old")
+    on_disk.put(*range(1, 6))
+    on_disk.samples.begin("m", b"new")
+    monkeypatch.setattr(held_rows, "budget_bytes", lambda: 2 * held_rows.ROW_BYTES)  # half of it for a copy
+    disk.fill()
+    on_disk.put(6, numbers=5000)
+    assert on_disk.samples.tables.in_memory
+    on_disk.put(7)
+    assert of_recipes(on_disk) == [7]
+
+
+def test_a_recipe_that_begins_in_memory_holds_in_the_file(
+    on_disk: Site, disk: Disk, tried_at_once: Callable[[], None]
+) -> None:
+    on_disk.samples.begin("m", b"old")
+    on_disk.put(*range(1, 6))
+    disk.fill()
+    on_disk.put(6, numbers=5000)
+    assert on_disk.samples.tables.in_memory
+    on_disk.samples.begin("m", b"new", {"pump": b"own"})
+    on_disk.put(7, 8)
+    disk.free()
+    tried_at_once()
+    on_disk.put(9)
+    assert not on_disk.samples.tables.in_memory and of_recipes(on_disk) == [7, 8, 9]
+    assert on_disk.samples.begin("m", b"new", {"pump": b"own"}) == 5
+
+
+@pytest.mark.slow  # waits for the lock
+def test_a_recipe_that_could_not_be_looked_up_is_looked_up_before_the_next_sample(on_disk: Site) -> None:
+    on_disk.samples.begin("m", b"old")
+    on_disk.put(*range(1, 6))
+    with locked(on_disk.path), pytest.raises(StorageError):
+        on_disk.samples.begin("m", b"new")
+    on_disk.put(6)
+    assert of_recipes(on_disk) == [6]
