@@ -183,7 +183,7 @@ def test_a_kill_while_windows_wait_for_other_machines_loses_none(short: Short) -
     short.write("m0")
     short.start("gw")
     short.wait(lambda: short.asset()["windows_waiting"] >= SHORT - 2, "the windows of the first file")
-    assert " windows wait to be decided" in short.call("status").output.splitlines()[0]
+    assert " windows waiting to be decided" in short.call("status").output.splitlines()[0]
     assert 'fedge_agent_windows_waiting{name="m0"} ' in short.text("gw", "/metrics")
     read = short.status("gw")["uptime_s"]
     short.wait(lambda: short.status("gw")["uptime_s"] > read + 2 * PROGRESS_S, "its next reports of progress")

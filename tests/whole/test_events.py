@@ -88,7 +88,7 @@ def test_a_lasting_fault_stays_open_until_it_is_accepted(press: Press) -> None:
     (event,) = press.listed()
     assert event["withheld"] > 0 and event["cleared_ns"] is None and event["acknowledged"] is None
     shown = press.call("status").output
-    assert f"windows of event {event['key']} are withheld from training" in shown, shown
+    assert f"windows of event {event['key']} withheld from training" in shown, shown
     assert event["key"] in press.event("list").output
     done = press.event("ack", event["key"], "--by", "anna", "--comment", "the bearing")
     assert done.exit_code == 0, done.output

@@ -27,7 +27,7 @@ from fedge_models.errors import FedgeError
 from fedge_models.graph.card import Card
 from fedge_models.graph.channels import with_formulas
 from fedge_models.graph.derived import DerivedChannels
-from fedge_models.system.text import printable
+from fedge_models.system.text import counted, printable
 from fedge_models.system.worker import Worker
 from numpy.typing import NDArray
 
@@ -199,7 +199,9 @@ def _window(name: str, asset: Asset, glance: Glance) -> list[str]:
     graph, window = asset.participant.graph, glance.window
     if graph is None:
         return []
-    made = [f"asset {name}: a window of {window.values.shape[-1]} samples, {100 * window.missing:.0f} % missing"]
+    made = [
+        f"asset {name}: a window of {counted(window.values.shape[-1], 'sample')}, {100 * window.missing:.0f} % missing"
+    ]
     if graph.card.image is None:
         made += [
             f"  {channel.name}: {value_range(row)}"

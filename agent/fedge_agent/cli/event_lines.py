@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from fedge_models.system import times
+from fedge_models.system.text import counted
 
 from ..machines.condition_words import names
 from ..samples.event_table import Note, Row, Shelf
@@ -24,13 +25,13 @@ def of_status(book: Mapping[str, Any]) -> list[str]:
     if withheld:
         of = f"event {next(iter(withheld))}" if len(withheld) == 1 else f"{len(withheld)} events ({names(withheld)})"
         made.append(
-            f"{book['withheld_windows']:,} windows of {of} are withheld from training until somebody decides: "
+            f"{counted(book['withheld_windows'], 'window')} of {of} withheld from training until somebody decides: "
             "fedge-agent event ack KEY (a fault) or event accept KEY (the new normal)"
         )
     if book["read_again"]:
-        made.append(f"{book['read_again']:,} events are of rows that were read before; they keep their keys")
+        made.append(f"{counted(book['read_again'], 'event')} of rows that were read before, with the keys of then")
     if book["trimmed"]:
-        made.append(f"{book['trimmed']:,} withheld windows were deleted: an alarm lasts very long")
+        made.append(f"withheld windows deleted, as an alarm lasts very long: {book['trimmed']:,}")
     return [*made, *(_shelf(Shelf(**shelf)) for shelf in book["shelved"])]
 
 
@@ -79,4 +80,4 @@ def _advice(rows: Sequence[Row]) -> Iterator[str]:
 def _shelf(shelf: Shelf) -> str:
     until = datetime.fromtimestamp(shelf.until).astimezone().isoformat(" ", "minutes")
     why = f": {shelf.text}" if shelf.text else ""
-    return f"{shelf.subject}: shelved until {until} by {shelf.who}, {shelf.suppressed} events not sent{why}"
+    return f"{shelf.subject}: shelved until {until} by {shelf.who}, {counted(shelf.suppressed, 'event')} not sent{why}"

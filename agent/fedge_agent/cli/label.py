@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 from fedge_models.errors import ConfigError
 from fedge_models.system import settings, times
+from fedge_models.system.text import counted
 
 from ..config.schema import Config, refer
 from .cards import card_of
@@ -67,7 +68,7 @@ def label(
         count = book.count_matching(label)
     finally:
         book.stop()
-    click.echo(f"{asset}: {describe(label)}: stored; it applies to {count} stored windows")
+    click.echo(f"{asset}: {describe(label)}: stored; it applies to {counted(count, 'stored window')}")
     if part and "part" not in entry.context:
         click.echo(f"warning: [asset.{asset}] has no context.part, so no window is known to be of a part", err=True)
 

@@ -13,7 +13,7 @@ import msgspec
 from fedge_models.errors import ConfigError
 from fedge_models.graph.card import Task, decode_card
 from fedge_models.graph.starter import Kind
-from fedge_models.system.text import printable
+from fedge_models.system.text import counted, printable
 
 from .model_file import card_option, load_model, model_argument, trainable_option, training_option
 from .options import json_option, load_config
@@ -138,7 +138,7 @@ def _summary(model: Model) -> str:
     card, window = model.card, model.card.window
     parts = [
         f"{card.task} on {', '.join(c.name for c in card.input_channels)}",
-        f"windows of {window.length} samples at {window.rate_hz:g} Hz, one every {window.hop}",
+        f"windows of {counted(window.length, 'sample')} at {window.rate_hz:g} Hz, one every {window.hop}",
         f"features {', '.join(card.features)}" if card.features else "no features",
         f"{model.graph.params.size} parameters",
     ]

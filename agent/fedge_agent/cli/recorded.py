@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 from fedge_models.errors import DataError, ModelError
-from fedge_models.system.text import printable
+from fedge_models.system.text import counted, printable
 from fedge_models.training.config import TrainingConfig
 
 from .model_file import card_option, load_model, model_argument, trainable_option, training_option
@@ -70,10 +70,11 @@ def train(
     samples, config = _samples(data, model, label, form), TrainingConfig(proximal_mu=0.0, **how)
     workbench.check_labelled(data, samples, model.card, training=True)
     known = samples.labelled(model.card)
+    rows, test = int((known & ~samples.test).sum()), int((known & samples.test).sum())
     if not as_json:
-        rows, test = int((known & ~samples.test).sum()), int((known & samples.test).sum())
-        click.echo(f"{data}: {rows} samples to train on, {test} to evaluate with, {samples.left_out} left out")
-    batches = config.epochs * math.ceil(int((known & ~samples.test).sum()) / config.batch)
+        parts = f"{counted(rows, 'sample')} to train on, {test:,} to evaluate with, {samples.left_out:,} left out"
+        click.echo(f"{data}: {parts}")
+    batches = config.epochs * math.ceil(rows / config.batch)
     with click.progressbar(length=batches, label="training", hidden=as_json) as bar:
         result = workbench.train(model, samples, config, default_rng(seed), lambda: bar.update(1))
         bar.update(batches)
@@ -81,7 +82,14 @@ def train(
         raise ModelError(f"{file}: training diverged; the weights are left as they were. Lower --learning-rate")
     if out is not None:
         model.save(out)
-    _figures({"before": result.before, "after": result.after}, as_json)
+    table: dict[str, Any] = {"before": result.before, "after": result.after}
+    if as_json:
+        counts = {"samples": rows, "test_samples": test, "unlabelled": int((~known).sum())}
+        table |= {**counts, "left_out": samples.left_out, "undefined": samples.undefined}
+    elif not test:
+        click.echo("no sample to evaluate with, so there are no figures")
+        table = {}
+    _figures(table, as_json)
     if out is not None and not as_json:
         click.echo(f"{out}: written, with the trained weights")
 
@@ -133,8 +141,8 @@ def evaluate(
 def _judged(data: Path, samples: Dataset, found: Judgement) -> str:
     """How many samples were judged, and how many were not."""
     which = ["with test = 1"] if samples.marked else []
-    unlabelled = [f"{found.unlabelled} without a label"] if found.unlabelled else []
-    parts = [" ".join([f"{found.samples} samples", *which]), *unlabelled, f"{samples.left_out} left out"]
+    unlabelled = [f"{found.unlabelled:,} without a label"] if found.unlabelled else []
+    parts = [" ".join([counted(found.samples, "sample"), *which]), *unlabelled, f"{samples.left_out:,} left out"]
     return f"{data}: {', '.join(parts)}"
 
 
@@ -143,7 +151,7 @@ def _scaled(path: Path, samples: Dataset, found: Judgement) -> str:
     if not found.scaled_by:
         return "standardised by no samples: the card or the model's file does it"
     which = " with test = 0" if samples.marked and not samples.test.all() else ""
-    return f"standardised by {found.scaled_by} samples{which} of {path}"
+    return f"standardised by {counted(found.scaled_by, 'sample')}{which} of {path}"
 
 
 def _samples(path: Path, model: Model, label: tuple[str, ...], form: Path | None, hold_back: bool = True) -> Dataset:
@@ -162,7 +170,7 @@ def _samples(path: Path, model: Model, label: tuple[str, ...], form: Path | None
     if made.unread:
         click.echo(f"{path}: not read, because the model derives it itself: {', '.join(made.unread)}", err=True)
     if made.undefined:
-        click.echo(f"{path}: {made.undefined:,} windows are left out: {made.why}", err=True)
+        click.echo(f"{path}: {counted(made.undefined, 'window')} left out: {made.why}", err=True)
     if made.labelled(model.card).any() and (lost := workbench.unlabelled(made, model.card)):
         click.echo(f"{path}: {lost}", err=True)
     return made
@@ -171,6 +179,8 @@ def _samples(path: Path, model: Model, label: tuple[str, ...], form: Path | None
 def _figures(table: dict[str, dict[str, float]], as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(table))
+        return
+    if not table:
         return
     names = list(dict.fromkeys(name for row in table.values() for name in row))
     lines = [["", *names]]

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from fedge_models.system import times
+from fedge_models.system.text import counted
 
 from ..machines.condition import Condition, State
 from ..machines.condition_words import duration, likeness, merged, names, words
@@ -26,12 +27,12 @@ UNUSED = {  # kind of an asset's counter -> in words
     "history_unused": "of a history, for pictures",
 }
 UNDECIDED = {  # kind of an asset's count -> in words
-    "windows_undefined": "windows for which a formula gives no number",
-    "windows_undecided": "windows undecided",
-    "windows_waiting": "windows wait to be decided",
-    "unjudged": "decisions that could not alarm",
-    "windows_thinned": "windows not stored, as others cover their time",
-    "samples_crowded": "samples lost, as this machine gives too many",
+    "windows_undefined": "window for which a formula gives no number",
+    "windows_undecided": "window undecided",
+    "windows_waiting": "window waiting to be decided",
+    "unjudged": "decision that could not alarm",
+    "windows_thinned": "window not stored, as others cover the time",
+    "samples_crowded": "sample lost, as this machine gives too many",
 }
 ALONE = 5  # up to so many machines that decide get a line each
 
@@ -80,7 +81,7 @@ def _decision(entry: dict[str, Any]) -> str:
     gaps = f"; {100 * condition['gaps']:.0f} % of the last windows have gaps" if condition["gaps"] else ""
     limit = f"of {last['threshold']:.4g}" if last["threshold"] is not None else "without a limit"
     limit += " (provisional)" if last.get("provisional") else ""
-    events = f"{entry['events']} events{_unused(entry)}{_breaks(entry)}{_undecided(entry)}"
+    events = f"{counted(entry['events'], 'event')}{_unused(entry)}{_breaks(entry)}{_undecided(entry)}"
     return f"{last['label']}, score {last['score']:.4g} {limit}{left}{alert}{gaps}; {events}"
 
 
@@ -110,17 +111,17 @@ def _implausible(*entries: dict[str, Any]) -> str:
 def _undecided(*entries: dict[str, Any]) -> str:
     """How many windows were not decided on, or could not alarm, or are not stored to learn from; empty when none."""
     counts = {what: sum(e.get(kind, 0) for e in entries) for kind, what in UNDECIDED.items()}
-    said = [f"{count:,} {what}" for what, count in counts.items() if count]
+    said = [counted(count, what) for what, count in counts.items() if count]
     return f"; {', '.join(said)}" if said else ""
 
 
 def _breaks(*entries: dict[str, Any]) -> str:
     """Where windows could not continue, and how many are of a history; empty when there is nothing of this."""
     gaps, jumps = (sum(e["counters"].get(kind, 0) for e in entries) for kind in ("gaps", "clock_jumps"))
-    said = [f"{gaps} gaps longer than a window"] if gaps else []
-    said += [f"the clock was set {jumps} times"] if jumps else []
+    said = [counted(gaps, "gap longer than a window")] if gaps else []
+    said += [f"the clock was set {counted(jumps, 'time')}"] if jumps else []
     history = sum(e["counters"].get("history", 0) for e in entries)
-    said += [f"{history:,} windows of what was sent afterwards"] if history else []
+    said += [counted(history, "window of what was sent afterwards")] if history else []
     return f"; {', '.join(said)}" if said else ""
 
 
@@ -137,4 +138,4 @@ def _together(those: list[str], assets: Mapping[str, dict[str, Any]]) -> Said:
     alert = "; events open" if assets[those[0]]["alert"]["opened"] else ""
     entries = [assets[n] for n in those]
     unused = _unused(*entries) + _breaks(*entries) + _undecided(*entries)
-    return f"{len(those)} assets ({names(those)}): {labels}{alert}{gaps}; {events} events{unused}", ()
+    return f"{len(those)} assets ({names(those)}): {labels}{alert}{gaps}; {counted(events, 'event')}{unused}", ()

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fedge_models.system.text import counted
+
 from ..machines.condition_words import duration, names
 from . import event_lines, status_assets, storage_lines
 
@@ -81,7 +83,7 @@ def _whole(table: Mapping[str, Any]) -> Iterable[Line]:
     """What is wrong with the agent as a whole."""
     unwritten, inbox = table["unwritten_events"], table["inbox"]
     if unwritten["problem"]:
-        yield Line("", (f"{unwritten['waiting']} events wait: {unwritten['problem']}",))
+        yield Line("", (f"{counted(unwritten['waiting'], 'event')} waiting: {unwritten['problem']}",))
     if inbox["problem"]:
         yield Line("", (f"a restart would decide again: {inbox['problem']}",))
     if inbox["unreadable"]:
@@ -113,7 +115,9 @@ def _model(entry: dict[str, Any]) -> Line:
     wild += f", {n:,} made otherwise before left out" if (n := entry["samples_before"]) else ""
     far = names(entry["doubtful_channels"])
     doubt = f"; many values of {far} lie far from all others: if they stand for no value, set its range" if far else ""
-    changed = f"; {n} changes made in its file: see --json or the log" if (n := len(entry["file_changes"])) else ""
+    changed = (
+        f"; {counted(n, 'change')} made in its file: see --json or the log" if (n := len(entry["file_changes"])) else ""
+    )
     text = f"{serves}, {_samples(entry['samples'])}{wild}, {_update(entry)}{privacy}{doubt}{changed}"
     return Line(text, (entry["problem"],) if entry["problem"] else ())
 
@@ -134,10 +138,14 @@ def _output(entry: dict[str, Any]) -> Line:
 
 def _privacy(entry: dict[str, Any]) -> str:
     """What is spent of a model's privacy budget, or why nothing is sent any more."""
-    text = f"privacy budget spent: {entry['spent']:.3g} of {entry['epsilon']:.3g}, {entry['left']} updates left"
+    text = (
+        f"privacy budget spent: {entry['spent']:.3g} of {entry['epsilon']:.3g}, {counted(entry['left'], 'update')} left"
+    )
     if entry["stopped"]:
         text = f"STOPPED {entry['stopped']}"
-    return f"; {text}" + (f"; {entry['unprotected']} updates carried no noise" if entry["unprotected"] else "")
+    return f"; {text}" + (
+        f"; {counted(entry['unprotected'], 'update')} carried no noise" if entry["unprotected"] else ""
+    )
 
 
 def _update(entry: dict[str, Any]) -> str:

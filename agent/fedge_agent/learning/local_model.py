@@ -163,7 +163,7 @@ class LocalModel:
             return 0
         if left:
             logger.warning(
-                "model %s: %d stored samples are left out: they were made of other channels, formulas, features or "
+                "model %s: stored samples left out: %d. They were made of other channels, formulas, features or "
                 "windows, or of another bearing", self._name, left,
             )  # fmt: skip
         return left

@@ -20,6 +20,7 @@ from fedge_models.graph.card import Card, Channel
 from fedge_models.graph.channels import shown
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.model import Model
+from fedge_models.system.text import counted
 from fedge_models.training import objective, standardise
 from fedge_models.training.config import TrainingConfig
 from fedge_models.training.loop import FitReport, fit
@@ -189,7 +190,7 @@ def unlabelled(data: Dataset, card: Card) -> str:
         return ""
     why = "no target" if card.task == "regress" else "no label, or one that changes within"
     to_do = "; write normal where none of the labels holds" if card.task == "multilabel" else ""
-    return f"{lost:,} of {len(data.x):,} samples are not used: {why}{to_do}"
+    return f"{lost:,} of {counted(len(data.x), 'sample')} not used: {why}{to_do}"
 
 
 def fit_scale(model: Model, data: Dataset) -> int:

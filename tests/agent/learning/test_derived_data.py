@@ -149,7 +149,7 @@ def test_commands_say_what_is_derived_and_left_out(tmp_path: Path) -> None:
     data = table(tmp_path)
     done = CliRunner().invoke(main, ["train", str(tmp_path / "m.onnx"), "--data", str(data), "--epochs", "2"])
     assert done.exit_code == 0, done.output
-    assert "3 windows are left out: the formula ratio = torque / speed gives no number" in done.output
+    assert "3 windows left out: the formula ratio = torque / speed gives no number" in done.output
     assert "not read" not in done.output
     lines = data.read_text().splitlines()
     data.write_text("\n".join([f"{lines[0]},power", *(f"{line},1" for line in lines[1:])]) + "\n")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -79,11 +80,31 @@ def test_samples_without_a_label_are_counted_apart(tmp_path: Path) -> None:
     data = tmp_path / "d.csv"
     data.write_text(data.read_text().replace(",worn", ",", 30))
     done = CliRunner().invoke(main, ["train", str(tmp_path / "m.onnx"), "--data", str(data), "--epochs", "1"])
-    assert "30 of 50 samples are not used: no label, or one that changes within" in done.output
+    assert "30 of 50 samples not used: no label, or one that changes within" in done.output
     assert "write normal where none of the labels holds" in done.output
     known = load(data, MULTILABEL, (2, 1)).labelled(MULTILABEL)
     test = load(data, MULTILABEL, (2, 1)).test
     assert f"{(known & ~test).sum()} samples to train on, {(known & test).sum()} to evaluate with" in done.output
+
+
+def test_what_was_not_used_is_in_the_json_of_train_too(tmp_path: Path) -> None:
+    x, y = np.random.default_rng(0).normal(size=(50, 2)), np.where(np.arange(50) < 30, -1, np.arange(50) % 2)
+    x[[0, 49]] = np.nan
+    np.savez(tmp_path / "d.npz", x=x, y=y, test=np.arange(50) % 5 == 4)
+    file = model(tmp_path / "m.onnx", CLASSIFY)
+    done = CliRunner().invoke(main, ["train", str(file), "--data", str(tmp_path / "d.npz"), "--json"])
+    found = json.loads(done.stdout)
+    assert {k: found[k] for k in ("samples", "test_samples", "unlabelled", "left_out", "undefined")} == {
+        "samples": 16, "test_samples": 3, "unlabelled": 29, "left_out": 2, "undefined": 0,
+    }  # fmt: skip
+
+
+def test_without_a_sample_to_evaluate_with_train_says_so(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.random.default_rng(0).normal(size=(1, 2)), y=[1], test=[0])
+    file = model(tmp_path / "m.onnx", CLASSIFY)
+    done = CliRunner().invoke(main, ["train", str(file), "--data", str(tmp_path / "d.npz")])
+    assert "1 sample to train on, 0 to evaluate with, 0 left out" in done.output and "before" not in done.output
+    assert "no sample to evaluate with, so there are no figures" in done.output and not done.exit_code
 
 
 def test_arrays_without_any_label_are_refused(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from fedge_models.system.text import printable
+from fedge_models.system.text import counted, printable
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,15 @@ from fedge_models.system.text import printable
 def test_control_characters_and_marks_of_direction_are_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
     assert printable(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "what", "shown"),
+    [
+        (0, "sample", "0 samples"),
+        (1, "window undecided", "1 window undecided"),
+        (2000, "window undecided", "2,000 windows undecided"),
+    ],
+)
+def test_one_of_a_kind_has_no_plural(count: int, what: str, shown: str) -> None:
+    assert counted(count, what) == shown
