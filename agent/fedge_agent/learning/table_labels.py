@@ -97,12 +97,12 @@ def _sets(path: Path, table: tables.Columns, name: str, card: Card) -> NDArray[n
     if strange:
         text = texts[strange[0]][:SHOWN]
         parts = [part.strip() for part in text.split(SEPARATOR)]
-        odd = next((p for p in parts if find_label(p, card.labels) is None), parts[0])
-        near = hint(odd, (*card.labels, NONE))
+        odd = next((p for p in parts if find_label(p, (*card.labels, NONE)) is None), "")
+        near = hint(odd, (*card.labels, NONE)) if odd else ""
         raise DataError(
             f"{path}: line {table.lines[strange[0]]}, column {name!r}: {text!r}: expected {accepted_values(card)}, "
             f"or a number whose bits they are{f'; {near}' if near.startswith('did') else ''} "
-            f"({len(strange)} of {len(texts)} rows are like it); {UNKNOWN}"
+            f"(rows like it: {len(strange)} of {len(texts)}); {UNKNOWN}"
         )
     return np.array([sets[text] for text in texts], np.float64).reshape(-1, len(card.labels))
 
@@ -125,7 +125,7 @@ def _column(path: Path, table: tables.Columns, name: str, card: Card, form: Form
         raise DataError(
             f"{path}: line {table.lines[strange[0]]}, column {name!r}: {text!r} is none of {', '.join(names)}, nor a "
             f"number from 0 to {len(names) - 1}{f'; {near}' if near.startswith('did') else ''} "
-            f"({len(strange)} of {len(texts)} rows are like it{f', others: {others}' if others else ''}); {UNKNOWN}"
+            f"(rows like it: {len(strange)} of {len(texts)}{f', others: {others}' if others else ''}); {UNKNOWN}"
         )
     return np.array([known[text] for text in texts], np.float64)
 

@@ -80,7 +80,7 @@ def test_misspelt_labels_are_counted_and_named_with_those_expected(tmp_path: Pat
     data, model = german(tmp_path / "export.csv", label="wornn"), tmp_path / "m.onnx"
     model.write_bytes(zoo.mlp(CARD, 2, (4,)).SerializeToString())
     shown = run("train", model, "--data", data, code=1)
-    assert "'wornn' is none of ok, worn" in shown and "did you mean 'worn'? (30 of 60 rows are like it)" in shown
+    assert "'wornn' is none of ok, worn" in shown and "did you mean 'worn'? (rows like it: 30 of 60)" in shown
 
 
 def test_numbers_that_could_be_two_are_not_trained_on_until_somebody_says_which(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_gaps_are_bridged_or_left_out(tmp_path: Path) -> None:
         ),
         ("current,pressure,label\n1,2,1.5\n", r"'1.5' is none of ok, worn"),
         ("current,pressure,label\n1,2,nan\n", r"'nan' is none of ok, worn"),
-        ("current,pressure,label\n1,2,\n1,2,wornn\n1,2,Wornn\n", r"line 3.*did you mean 'worn'\? \(2 of 3 rows"),
+        ("current,pressure,label\n1,2,\n1,2,wornn\n1,2,Wornn\n", r"line 3.*'worn'\? \(rows like it: 2 of 3"),
         ("current,pressure,label\n1,2\n", r"line 2 has 2 columns, the header 3"),
         ("", "is empty"),
         ("current,pressure,label\n1,2,ok\n1,\0,ok\n", "row 3: not CSV"),
