@@ -62,9 +62,9 @@ class Scores(NamedTuple):
 def threshold(graph: TrainableGraph, held: Data, train: Data) -> Limit:
     """Return the limit of a model's score by its task, of all windows as if they were one machine's.
 
-    anomaly: see `Scores.limit`; classify: one half; multilabel: 1, the
-    limit of a label; regress: 1, the alarm level (`serving`). Wild windows are not among
-    them (`TrainingSet.usable`): one would be the largest score seen, and no fault above it.
+    anomaly: see `Scores.limit`; classify: one half; multilabel: 1, the limit of a label; regress: 1, the alarm level
+    (`serving`). Wild windows are not among them (`TrainingSet.usable`): one would be the largest score seen, and no
+    fault above it.
     """
     if graph.card.task != "anomaly":
         return Limit(0.5 if graph.card.task == "classify" else 1.0)

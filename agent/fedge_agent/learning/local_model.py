@@ -159,7 +159,11 @@ class LocalModel:
             own = {asset: machine_recipe(card, plan.own) for asset, plan in self._plans.items()}
             left = self._samples.begin(self._name, recipe(card), own)
         except StorageError as e:
-            logger.warning("model %s: %s; samples that were made otherwise cannot be told from others", self._name, e)
+            logger.warning(
+                "model %s: %s; samples that were made otherwise are found with the next one that is stored",
+                self._name,
+                e,
+            )
             return 0
         if left:
             logger.warning(
