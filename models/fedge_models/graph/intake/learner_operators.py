@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...protos import BOOL, FLOAT, attribute, tensor
+from .free_names import FreeNames
 
 if TYPE_CHECKING:
     import onnx
@@ -20,12 +21,13 @@ SUM_AXES, OTHER_AXES = 13, 18  # opsets from which axes are an input
 class Builder:
     """The nodes and tensors that take the place of one node."""
 
-    def __init__(self, graph: onnx.GraphProto, node: onnx.NodeProto, opset: int, kinds: Mapping[str, int]) -> None:
-        self.graph, self.node, self.opset, self.kinds = graph, node, opset, kinds
+    def __init__(
+        self, graph: onnx.GraphProto, node: onnx.NodeProto, opset: int, kinds: Mapping[str, int], names: FreeNames
+    ) -> None:
+        self.graph, self.node, self.opset, self.kinds, self._names = graph, node, opset, kinds, names
         self.given: dict[str, Any] = {a.name: attribute(a) for a in node.attribute}
         self.made: list[onnx.NodeProto] = []
         self.result = next(o for o in reversed(node.output) if o)  # the scores, where a label comes first
-        self._taken = {t.name for t in graph.initializer} | {o for n in graph.node for o in n.output}
 
     def text(self, name: str, default: str) -> str:
         """An attribute that is a word."""
@@ -66,12 +68,7 @@ class Builder:
                     node.input[position] = self.result
 
     def _free(self, last: str) -> str:
-        stem, number = f"{self.node.name or self.node.op_type}.{last}", 2
-        name = stem
-        while name in self._taken:
-            name, number = f"{stem}.{number}", number + 1
-        self._taken.add(name)
-        return name
+        return self._names.first(f"{self.node.name or self.node.op_type}.{last}")
 
 
 def _floats(values: Sequence[float]) -> np.ndarray:

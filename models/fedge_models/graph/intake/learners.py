@@ -16,6 +16,7 @@ from ...protos import FLOAT, attribute
 from ..card import Card
 from ..notes import note
 from .compare import check_same, copied, results, samples
+from .free_names import FreeNames
 from .learner_operators import MADE, Builder
 from .opset import stated_opset
 from .pruning import prune
@@ -49,9 +50,10 @@ def without_ml(model: onnx.ModelProto, card: Card, where: str) -> bool:
     before, coded = results(model, feeds), results(model, codes)
     kinds, opset = _kinds(model), stated_opset(model)
     nodes: list[onnx.NodeProto] = []
+    names = FreeNames({t.name for t in graph.initializer} | {o for n in graph.node for o in n.output})
     for node in graph.node:
         if node.domain == DOMAIN:
-            nodes += _replaced(Builder(graph, node, opset, kinds), where)
+            nodes += _replaced(Builder(graph, node, opset, kinds, names), where)
         else:
             nodes.append(copied(node))
     kept = [copied(o) for o in model.opset_import if o.domain != DOMAIN]

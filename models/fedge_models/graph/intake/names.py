@@ -19,6 +19,7 @@ from ...protos import DOUBLE, FLOAT, FLOAT16
 from ..card import Card
 from ..notes import note
 from .epsilons import epsilons
+from .free_names import FreeNames
 from .layers import Layers, is_generated
 from .provenance import Origins, joint_name
 
@@ -59,7 +60,7 @@ def _found(model: onnx.ModelProto, origin: Origins, constants: Collection[str]) 
         return {}
     layers, found = Layers(graph.node), {}
     taken = {n for node in graph.node for n in (*node.input, *node.output)} | {*(t.name for t in graph.initializer)}
-    taken |= {v.name for v in (*graph.input, *graph.output)}
+    free = FreeNames(taken | {v.name for v in (*graph.input, *graph.output)})
     same: dict[str, str] = {}  # what an Identity calls a tensor
     for node in graph.node:
         if node.op_type == "Identity":
@@ -69,8 +70,7 @@ def _found(model: onnx.ModelProto, origin: Origins, constants: Collection[str]) 
             if name not in unnamed or name in found:
                 continue
             if new := _name(layers, node, position, name, unnamed, origin):
-                found[name] = _free(new, taken)
-                taken.add(found[name])
+                found[name] = free.first(new)
     return found
 
 
@@ -96,14 +96,6 @@ def _is_unnamed(name: str, origin: Origins) -> bool:
     stem, _, last = name.rpartition(".")
     joint = joint_name(made_of)
     return not joint or joint not in (name, stem if last.isdigit() else "")  # it may have its name from here already
-
-
-def _free(name: str, taken: set[str]) -> str:
-    number, made = 2, name
-    while made in taken:
-        made = f"{name}.{number}"
-        number += 1
-    return made
 
 
 def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:

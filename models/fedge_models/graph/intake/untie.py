@@ -21,6 +21,7 @@ from ...system.choices import hint
 from ..card import Card
 from ..notes import note, notes
 from ..onnx_file import MAX_MODEL_BYTES
+from .free_names import FreeNames
 from .layers import RECURRENT, ROLES, is_generated, module
 from .loops import Loops, Reader
 from .norm_layout import own_layout
@@ -57,7 +58,7 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
             source = merged.get(name, name)
             if source in parted:
                 readers.setdefault(source, []).append(Reader(node, position, name, laid_out.get(node.output[0], -1)))
-    taken = {*stored, *(n for node in graph.node for n in (*node.input, *node.output))} - {*merged}
+    names = FreeNames({*stored, *(n for node in graph.node for n in (*node.input, *node.output))} - {*merged})
     changed = bool(laid_out) and card.batch_norm == "updated" and note(model, STAYING)
     changed, fixed, loops = changed or bool(merged), _without_input(graph), Loops(graph.node, stored, readers)
     room = MAX_MODEL_BYTES - sum(RAW * prod(t.dims) for t in graph.initializer)
@@ -67,7 +68,7 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
         room -= len(parts) * RAW * prod(stored[source].dims)
         if room < 0:
             _refuse_copies(source, found, where)
-        made = [_copy(graph, stored[source], [found[i] for i in p], taken, found[rest[0]].node) for p in parts]
+        made = [_copy(graph, stored[source], [found[i] for i in p], names, found[rest[0]].node) for p in parts]
         for i in rest:
             found[i].node.input[found[i].position] = source
         if made:
@@ -163,11 +164,10 @@ def _parted(source: str, found: list[Reader], card: Card, fixed: set[str], keys:
 
 
 def _copy(
-    graph: onnx.GraphProto, tensor: onnx.TensorProto, part: list[Reader], taken: set[str], first: onnx.NodeProto
+    graph: onnx.GraphProto, tensor: onnx.TensorProto, part: list[Reader], names: FreeNames, first: onnx.NodeProto
 ) -> str:
     """Add a copy of the tensor for some readers; return its name. first: a node that reads the tensor itself."""
-    name = next(n for n in _names(tensor.name, part[0], first) if n not in taken)
-    taken.add(name)
+    name = names.first(*_names(tensor.name, part[0], first), tensor.name)
     graph.initializer.add().CopyFrom(tensor)
     graph.initializer[-1].name = name
     for reader in part:
@@ -176,7 +176,7 @@ def _copy(
 
 
 def _names(source: str, reader: Reader, first: onnx.NodeProto) -> Iterator[str]:
-    """Names for a copy, best first: the exporter's own, that of its place in the module, a numbered one."""
+    """Names for a copy, best first: the exporter's own, that of its place in the module."""
     if reader.name != source and not is_generated(reader.name):
         yield reader.name
     stem, _, last = source.rpartition(".")
@@ -195,10 +195,6 @@ def _names(source: str, reader: Reader, first: onnx.NodeProto) -> Iterator[str]:
         yield f"{scope}{source.removeprefix(of)}"
     elif scope:
         yield f"{scope}.{last}"
-    number = 2
-    while True:
-        yield f"{source}.{number}"
-        number += 1
 
 
 def _role(reader: Reader) -> str:

@@ -250,6 +250,19 @@ def test_what_is_not_arithmetic_is_refused(node: onnx.NodeProto, expected: str, 
         taken(graph(node, *last), 0, tmp_path)
 
 
+def test_two_nodes_without_a_name_do_not_share_their_tensors(tmp_path: Path) -> None:
+    steps = [("x", "s", 2.0), ("s", "t", 3.0)]
+    nodes = [
+        N("Scaler", [a], [b], name="", domain=ML, offset=[factor] * 3, scale=[factor] * 3) for a, b, factor in steps
+    ]
+    model = graph(*nodes, N("LinearRegressor", ["t"], ["y"], domain=ML, coefficients=W1, intercepts=[0.5]))
+    for node in model.graph.node:
+        node.name = ""
+    x = normal(5, 3)
+    expected = onnxruntime.InferenceSession(model.SerializeToString()).run(["y"], {"x": x})[0]
+    np.testing.assert_allclose(run_ort(taken(model, 0, tmp_path), x), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_what_no_output_needs_is_no_reason_to_refuse(tmp_path: Path) -> None:
     encode = N("LabelEncoder", ["label"], ["name"], domain=ML, keys_int64s=[0, 1, 2], values_int64s=[4, 5, 6])
     model, x = graph(classifier(W3, B3, 3, "SOFTMAX"), SAME, encode, labels=3), normal(5, 3)
