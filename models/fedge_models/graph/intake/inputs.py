@@ -21,6 +21,7 @@ from ..card import Card, InputSpec
 from ..notes import note, notes
 from ..refusals import refuse
 from .compare import copied, real_inputs
+from .provenance import CONSTANT
 from .runtime import dims
 
 if TYPE_CHECKING:
@@ -182,8 +183,10 @@ class _Joint:
         self.texts.append(f"{name} is {number:g}")
         if not shape:
             self._store(name, np.array(number, kind))
+            self._mark_last()
             return
-        scalar = self._store(f"{name}.value", np.array(number, kind))  # which no pattern trains
+        scalar = self._store(f"{name}.value", np.array(number, kind))
+        self._mark_last()
         if all(shape):
             self._add("Expand", [scalar, self._store(f"{name}.shape", np.array(shape, np.int64))], name)
             return
@@ -196,6 +199,10 @@ class _Joint:
         ]
         self._add("Concat", parts, f"{name}.shape", axis=0)
         self._add("Expand", [scalar, f"{name}.shape"], name)
+
+    def _mark_last(self) -> None:
+        """Mark the tensor as no parameter: by its name, the older exporter of PyTorch would call it one."""
+        self.model.graph.initializer[-1].doc_string = f"{CONSTANT}a value of the card"
 
     def _store(self, name: str, values: NDArray[np.generic]) -> str:
         made = tensor(name, values)

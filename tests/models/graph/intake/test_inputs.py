@@ -122,6 +122,19 @@ def test_inputs_that_have_the_names_of_channels_need_no_key(tmp_path: Path) -> N
     check(taken(model, card, tmp_path), x, expected)
 
 
+@pytest.mark.parametrize("shape", [(), (1,), ("n", 1)], ids=["scalar", "row", "a row a sample"])
+@pytest.mark.parametrize("producer", ["pytorch", "tf2onnx", "skl2onnx", ""])
+def test_constant_of_the_card_is_no_parameter(producer: str, shape: tuple[int | str, ...], tmp_path: Path) -> None:
+    """The older exporter of PyTorch tells a parameter of one value by a name such as this one."""
+    model = network()
+    model.producer_name = producer
+    model.graph.node.append(N("Mul", ["y", "rate"], ["z"]))
+    model.graph.output[0].name = "z"
+    model.graph.input.append(helper.make_tensor_value_info("rate", TensorProto.FLOAT, shape))
+    data = taken(model, msgspec.structs.replace(CARD, inputs=(*GROUPS, InputSpec("rate", value=2.5))), tmp_path)
+    assert [t.name for t in TrainableGraph.load(data).layout] == ["a", "b"]
+
+
 def test_constant_is_stored(tmp_path: Path) -> None:
     """A scalar (a rate), a state of fixed size, and one with as many rows as there are samples."""
     model, x = network(), normal(5, 4, 8)
