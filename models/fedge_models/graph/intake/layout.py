@@ -114,7 +114,7 @@ def _time_first(model: onnx.ModelProto, name: str, wanted: tuple[int, ...]) -> b
     weights = {t.name: tuple(t.dims) for t in model.graph.initializer}
     names = {name}
     for node in model.graph.node:
-        if not node.input or node.input[0] not in names:
+        if not node.input or node.input[0] not in names or node.op_type == "Shape":  # for states of a variable batch
             continue
         if node.name == TURNED:
             return False

@@ -13,6 +13,7 @@ import pytest
 from fedge_models.errors import ModelError
 from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec, write_card
 from fedge_models.graph.intake import read_model
+from fedge_models.graph.intake.layout import _time_first
 from fedge_models.graph.rows import laid_out
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.model import Model
@@ -276,3 +277,12 @@ def test_recorded_rows_are_laid_out_where_it_is_plain(
     rows = normal(*x)
     made = laid_out(rows, shape)
     assert made.shape == expected and sorted(made.ravel()) == sorted(rows.ravel())
+
+
+def test_reading_the_size_of_the_batch_does_not_hide_that_time_is_first() -> None:
+    """Exports with a variable batch make the first state of a GRU from it, before they turn the window."""
+    nodes = [N("Shape", ["x"], ["sizes"]), N("Transpose", ["x"], ["t"], perm=[1, 0, 2]), N("ReduceMean", ["t"], ["y"])]
+    model = small(nodes, {}, (C, C), (C,))
+    assert _time_first(model, "x", (C, C))
+    del model.graph.node[1:]
+    assert not _time_first(model, "x", (C, C))
