@@ -160,9 +160,47 @@ def _one_value() -> onnx.ModelProto:
     return _file(N("MatMul", ["x", "w"], ["z"]), N("Tanh", ["z"], ["y"]), width=1)
 
 
+def _sequence() -> onnx.ModelProto:
+    """As torch.column_stack is written."""
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("one", "same")]
+    body = helper.make_graph([N("Identity", ["one"], ["same"])], "body", values[:1], values[1:])
+    model = _file(
+        N("SequenceConstruct", ["x"], ["list"]),
+        N("SequenceMap", ["list"], ["mapped"], body=body, name="stack"),
+        N("SequenceAt", ["mapped", "at"], ["first"]),
+        N("MatMul", ["first", "w"], ["y"]),
+    )
+    model.graph.initializer.append(helper.make_tensor("at", TensorProto.INT64, [], [0]))
+    return model
+
+
+def _random() -> onnx.ModelProto:
+    noise = N("RandomNormalLike", ["m"], ["noise"], name="randn_like")
+    return _file(N("MatMul", ["x", "w"], ["m"]), noise, N("Add", ["m", "noise"], ["y"]))
+
+
+def _votes() -> onnx.ModelProto:
+    nodes = [
+        N("MatMul", ["x", "w"], ["m"], name="linear"),
+        N("ArgMax", ["m"], ["best"], axis=1),
+        N("Equal", ["best", "classes"], ["chosen"]),
+        N("Where", ["chosen", "one", "other"], ["y"]),
+    ]
+    model = _file(*nodes)
+    tensors = {"classes": ints(0, 1), "one": normal(1), "other": normal(1)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(a, n) for n, a in tensors.items())
+    return model
+
+
 def _mixed() -> onnx.ModelProto:
+    """Less the mean of the batch."""
+    mean = N("ReduceMean", ["m"], ["mean"], axes=[0], keepdims=1, name="mean")
+    return _file(N("MatMul", ["x", "w"], ["m"]), mean, N("Sub", ["m", "mean"], ["y"]))
+
+
+def _fixed_batch() -> onnx.ModelProto:
     """Exported for a batch of one, over which it takes a mean."""
-    mean = N("ReduceMean", ["m"], ["mean"], axes=[0], keepdims=1)
+    mean = N("ReduceMean", ["m"], ["mean"], axes=[0], keepdims=1, name="mean")
     model = _file(N("MatMul", ["x", "w"], ["m"]), mean, N("Add", ["m", "mean"], ["y"]))
     for value in (model.graph.input[0], model.graph.output[0]):
         value.type.tensor_type.shape.dim[0].dim_value = 1
@@ -184,7 +222,7 @@ def _beyond() -> onnx.ModelProto:
 
 def refused_by_passes() -> dict[str, bytes]:
     """Files that a single pass of intake refuses in words of its own."""
-    made = {"batch": _mixed(), "integers": _integers(), "beyond float32": _beyond()}
+    made = {"integers": _integers(), "beyond float32": _beyond()}
     return {k: m.SerializeToString() for k, m in made.items()}
 
 
@@ -212,5 +250,10 @@ def refused() -> dict[str, bytes]:
         "inputs": _inputs(),
         "one value": _one_value(),
         "broken": _broken(),
+        "sequence": _sequence(),
+        "random": _random(),
+        "votes": _votes(),
+        "mixed": _mixed(),
+        "fixed batch": _fixed_batch(),
     }
     return {**{k: m.SerializeToString() for k, m in made.items()}, "format": b"\x00\x00\x00\x00ORTM" + bytes(64)}

@@ -27,6 +27,7 @@ SHAPES = ("Shape", "Size")  # constant for a constant, whatever its values are
 FLOATS = (FLOAT, FLOAT16, DOUBLE)
 FACTOR = ("Mul", "Div", "Pow", "Clip", "Min", "Max")
 LAID_OUT = ("Cast", "DequantizeLinear", "Expand", "Identity", "Reshape", "Squeeze", "Tile", "Transpose", "Unsqueeze")
+LAYERS = ("Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN")
 STATISTICS, VARIANCE = slice(3, 5), slice(4, 5)  # inputs of BatchNormalization: running mean and variance
 TROUBLE = (
     ValueError,
@@ -71,6 +72,16 @@ def without_gradient(model: onnx.ModelProto, patterns: str) -> list[str]:
     read = {n for i in alive(model) for n in model.graph.node[i].input}
     floats = [t.name for t in model.graph.initializer if t.data_type == FLOAT]
     return [n for n in floats if n in named and n in read and n not in carried]
+
+
+def without_layers(model: onnx.ModelProto, names: Collection[str]) -> onnx.NodeProto | None:
+    """Return the last layer, if no layer of the graph gets a gradient, and what does are single values only."""
+    layers = [n for i in sorted(alive(model)) if (n := model.graph.node[i]).op_type in LAYERS]
+    sizes = {t.name: math.prod(t.dims) for t in model.graph.initializer}
+    if not layers or any(sizes[n] > 1 for n in names):
+        return None
+    carried = carrying(model)
+    return None if any(carried.intersection(n.output) for n in layers) else layers[-1]
 
 
 def carrying(model: onnx.ModelProto) -> set[str]:

@@ -25,6 +25,18 @@ REFUSALS = {
     "control flow": "node {name!r} ({op}) has a graph inside, a branch or a loop, and nothing before it tells which "
     "part runs. Export without: in PyTorch without torch.cond and torch.while_loop (torch.where chooses without a "
     "branch), in Keras with unroll=True",
+    "sequence": "node {name!r} ({op}) handles a list of tensors, as PyTorch writes it for torch.column_stack, hstack, "
+    "vstack and atleast_1d. Export with torch.cat or torch.stack in their place",
+    "random": "node {name!r} ({op}) draws random numbers, so one window would be decided differently each time. Export "
+    "without: net.eval(); a VAE that returns its mean in place of a sample; a recurrent state that begins with zeros; "
+    "noise and random choices (Gumbel) only where self.training",
+    "mixed": "gives for two samples at once something else than for each of them alone, first at node {name!r} ({op}): "
+    "it calculates over the samples of a batch, and a gateway decides on one window at a time. A BatchNorm without "
+    "running statistics does so: export with track_running_stats=True and net.eval(). Let means, norms and attention "
+    "(batch_first=True) run within each sample",
+    "fixed batch": "gives for two samples at once something else than for each of them alone, first at node {name!r} "
+    "({op}): it may hold the size of the batch that it was exported for, or calculate over the samples of a batch. "
+    "Export it with a variable batch, in PyTorch dynamic_shapes={{'x': {{0: 'batch'}}}} for the input x",
     "loop": "node {name!r} ({op}) is a loop, and {why}. Export it with a fixed number of steps: in PyTorch a for over "
     "the window's length, in Keras unroll=True",
     "long loop": "node {name!r} ({op}) is a loop of {size} nodes that repeats so often that there would be more than "
@@ -39,6 +51,9 @@ REFUSALS = {
     "fitted": "holds numbers that are fitted at once, and nothing that is trained by gradient: naive Bayes, "
     "discriminant analysis, nearest neighbours and clusters are such models. Train a linear model "
     "(LogisticRegression) or a small network instead",
+    "votes": "no weight of a layer gets a gradient: behind node {name!r} ({op}) there are only steps (ArgMax, a "
+    "comparison), as AdaBoost counts the votes of its classifiers. Train a linear model (LogisticRegression) or a "
+    "small network instead",
     "opset": "has opset {opset}, expected 7 or newer. Export it again with opset 17",
     "optimised": "node {name!r} ({op} of {domain}) exists in one runtime only: an optimiser wrote this file. Take the "
     "file as the exporter wrote it",
@@ -50,7 +65,8 @@ REFUSALS = {
     "outputs": "has {count} outputs: {outputs}. Choose one on the card: output = {first!r}{fits}",
     "broken": "ONNX Runtime, which serves the file, cannot run node {name!r} ({op}): {why}. {do}",
     "left inputs": "input {name!r} is a value of a layer that the exporter left outside the file, as it does for a "
-    "Normalization in keras.Sequential. Build the network with keras.Model(inputs, outputs), and export that",
+    "Normalization of Keras, so its mean and variance are not in the file. Export the network without that layer, and "
+    "give them on the card: centre and scale (the square root of the variance) of each channel",
     "inputs": "has {count} inputs: {inputs}. Say on the card what each takes: inputs = [{{ name = {first!r}, "
     "channels = […] }}, …], or a value instead of channels for a constant",
     "one value": "gives one value for {labels} labels by {op}. Expected its logit or a Sigmoid for two labels, else a "

@@ -51,6 +51,8 @@ class TrainableGraph:
             raise ModelError(f"{where}: initializer {lost[0]!r} cannot be trained: {why}; leave it out of trainable")
         if not names and model.producer_name == "skl2onnx" and patterns == "*":
             refuse("fitted", where)
+        if names and patterns == "*" and (layer := nodes.without_layers(model, names)) is not None:
+            refuse("votes", where, name=layer.name or layer.op_type, op=layer.op_type)
         if not names:
             fixed = f"; {', '.join(self.card.constants)}: only by exact name" if self.card.constants else ""
             raise ModelError(f"{where}: no float initializer matches trainable {patterns!r}{fixed}")

@@ -92,6 +92,16 @@ def test_data_path_outside_the_models_folder_is_refused(location: str, tmp_path:
         read_model(folder / "m.onnx")
 
 
+def test_weights_that_were_not_copied_say_which_file_is_wanted_and_where(tmp_path: Path) -> None:
+    onnx.save_model(
+        zoo.mlp(RAW, (2, 24)), tmp_path / "m.onnx", save_as_external_data=True, location="w.data", size_threshold=0
+    )
+    (tmp_path / "w.data").unlink()
+    expected = rf"lies in a file of its own, 'w.data', expected in {tmp_path}, and it is not there. Copy it there"
+    with pytest.raises(ModelError, match=expected):
+        read_model(tmp_path / "m.onnx")
+
+
 def test_pipe_instead_of_the_weights_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     onnx.save_model(
         zoo.mlp(RAW, (2, 24)), tmp_path / "m.onnx", save_as_external_data=True, location="w", size_threshold=0

@@ -21,6 +21,7 @@ from ..onnx_file import tensors
 from ..refusals import CORRECT, MISMATCHED, refuse
 from ..skeleton import Weights, skeleton, weights
 from .following import follow
+from .mixing import first_mixing
 from .places import MismatchError, Place, Places
 from .pruning import prune
 from .runtime import Opened, Values, close, dims, samples, single_input, trace
@@ -43,13 +44,14 @@ def any_batch(model: onnx.ModelProto, card: Card, where: str) -> bool:
     """
     given = single_input(model)
     shape = dims(given) if given is not None else ()
+    fixed = bool(shape and shape[0])
     batch = shape[0] if shape and shape[0] else 1
     whole = given is not None and len(shape) > 1 and 0 not in shape[1:]
     beside = weights(model) if whole else {}
     wrong = whole and _without_wrong_shapes(model, beside, where)
     alone = _alone(model, beside, batch, shape[1:], where) if whole else None
     changed = _declare(model) or wrong
-    return (alone is not None and _free(model, beside, alone, batch, shape[1:], where)) or changed
+    return (alone is not None and _free(model, beside, alone, (batch, *shape[1:]), where, fixed)) or changed
 
 
 def _declare(model: onnx.ModelProto) -> bool:
@@ -125,12 +127,15 @@ def _opened(model: onnx.ModelProto, beside: Weights, where: str) -> Opened:
 
 
 def _free(
-    model: onnx.ModelProto, beside: Weights, expected: Values, batch: int, shape: tuple[int, ...], where: str
+    model: onnx.ModelProto, beside: Weights, expected: Values, shape: tuple[int, ...], where: str, fixed: bool
 ) -> bool:
-    """Replace what holds the batch inside, if anything does. Return whether it did."""
-    given = single_input(model)
+    """Replace what holds the batch inside, if anything does. Return whether it did.
+
+    shape: of the input as it came, whose batch was `fixed` or any.
+    """
+    given, batch = single_input(model), shape[0]
     assert given is not None
-    both = np.concatenate([samples(shape, batch, seed) for seed in (0, 1)])
+    both = np.concatenate([samples(shape[1:], batch, seed) for seed in (0, 1)])
     light = skeleton(model, beside)
     right = _gives(light, beside, given.name, both, expected, where)
     traced = _known(model, given.name, both[:batch], where) if not right else None
@@ -146,10 +151,9 @@ def _free(
         if not _next(choices, tried.options):
             break
     if right is False:
-        raise ModelError(
-            f"{where}: gives for two samples at once something else than for each of them alone: it mixes the samples "
-            "of a batch. Export it with a variable batch, in PyTorch dynamic_shapes={'x': {0: 'batch'}} for the input x"
-        )
+        node = first_mixing(model, given.name, [both[:batch], both[batch:]], where) or model.graph.node[-1]
+        kind = "fixed batch" if fixed else "mixed"
+        refuse(kind, where, name=node.name or node.op_type, op=node.op_type)
     return False
 
 

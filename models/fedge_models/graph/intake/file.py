@@ -63,6 +63,12 @@ def _external(name: str, where: dict[str, Any], path: Path) -> bytes:
         with open_plain(file) as opened:
             opened.seek(offset)
             data = opened.read(length)
+    except FileNotFoundError as e:
+        raise ModelError(
+            f"{path}: tensor {name!r} lies in a file of its own, {location!r}, expected in {folder}, and it is not "
+            "there. Copy it there from beside the model that was exported (keep its name), or export into one file, "
+            "in PyTorch external_data=False"
+        ) from e
     except (OSError, ValueError) as e:
         raise ModelError(f"{path}: tensor {name!r}: {location!r} beside the model cannot be read: {e}") from e
     if "length" in where and len(data) != length:

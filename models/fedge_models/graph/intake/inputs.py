@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 JOINED = "inputs: "  # how the note begins
 RECURRENT, STATES = ("GRU", "LSTM", "RNN"), (5, 6)  # operators, and their inputs for what they begin with
 LAYOUT = ("Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+ONE_VALUE = (
+    ". A gateway gives the whole window of each channel: for one value of each, take the mean over time as the first "
+    "step of the network for this input, in PyTorch static.mean(-1) of (batch, channels, length), and export it so"
+)
 TYPES = {FLOAT: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}
 
 
@@ -157,7 +161,8 @@ class _Joint:
                 return
         flat = [f for f in ((channels * length,), (1, channels, length), (channels, length, 1)) if _fits(declared, f)]
         if not flat or (len(flat[0]) == 1 and channels > 1 and length > 1):
-            self._unfit(value, f"({channels}, {length}) or ({length}, {channels})")
+            one = "" if declared not in ((channels,), (1, channels), (channels, 1)) else ONE_VALUE
+            self._unfit(value, f"({channels}, {length}) or ({length}, {channels}){one}")
         self._part(f"{value.name}.part", places)
         shape = self._store(f"{value.name}.shape", np.array([-1, *flat[0]], np.int64))
         self._add("Reshape", [f"{value.name}.part", shape], value.name)

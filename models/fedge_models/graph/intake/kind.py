@@ -59,6 +59,8 @@ def check_kind(model: onnx.ModelProto, card: Card, where: str) -> bool:
             refuse("quantised", where, name=node.name or node.op_type, op=node.op_type, domain=node.domain)
         if position in living and node.domain in ("", "ai.onnx") and not _is_standard(node.op_type):
             refuse("operator", where, name=node.name or node.op_type, op=node.op_type, do=INSTEAD.get(node.op_type, ""))
+        if position in living and node.op_type == "SequenceMap":
+            refuse("sequence", where, name=node.name or node.op_type, op=node.op_type)
         if position in living and any(a.HasField("g") or a.graphs for a in node.attribute):
             refuse("control flow", where, name=node.name or node.op_type, op=node.op_type)
     if not any(t.data_type in FLOATS and math.prod(t.dims) > 1 for t in model.graph.initializer):

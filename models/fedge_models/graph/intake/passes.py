@@ -37,6 +37,7 @@ from .order import in_order
 from .outputs import choose_output
 from .provenance import mark_constants, origins
 from .quantised import dequantise
+from .randomness import check_random
 from .shapes import output_shape, own_dimension
 from .stored import as_initializers
 from .training_mode import for_serving
@@ -57,7 +58,15 @@ FIRST: tuple[Step, ...] = (
     check_kind,
 )
 # Between the two: names, which nodes and what the exporter wrote tell only as long as the graph is as it came.
-CONVERTING: tuple[Step, ...] = (join_labels, choose_output, without_ml, newer_opset, to_float32, dequantise)
+CONVERTING: tuple[Step, ...] = (
+    join_labels,
+    choose_output,
+    check_random,
+    without_ml,
+    newer_opset,
+    to_float32,
+    dequantise,
+)
 # Names again, of the tensors that a conversion has made.
 PASSES: tuple[Step, ...] = (
     join_inputs,

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 
 from ...errors import ModelError
 from ..card import Card
-from ..onnx_file import tensors
+from ..notes import note
+from ..onnx_file import array, tensors
 
 if TYPE_CHECKING:
     import onnx
+
+NAMED = 8  # nodes that a note lists
+DROPOUT = "would always drop values, also where it decides (training=True); it drops them in training only"
 
 
 def for_serving(model: onnx.ModelProto, card: Card, where: str) -> bool:
@@ -22,7 +26,7 @@ def for_serving(model: onnx.ModelProto, card: Card, where: str) -> bool:
     Raises ModelError when statistics of the batch are used elsewhere.
     """
     read = {n for node in model.graph.node for n in node.input} | {o.name for o in model.graph.output}
-    constants, changed = tensors(model), False
+    constants, changed, always = tensors(model), False, list[str]()
     for node in model.graph.node:
         mode = next((a for a in node.attribute if a.name == "training_mode" and a.i), None)
         if node.op_type == "BatchNormalization" and mode is not None:
@@ -32,5 +36,13 @@ def for_serving(model: onnx.ModelProto, card: Card, where: str) -> bool:
             del node.output[1:]
         if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2] in constants:
             changed = True
+            always += (
+                [node.name or node.op_type]
+                if array(node.input[2], constants[node.input[2]], where, False).any()
+                else []
+            )
             del node.input[2:]
+    if always:
+        named = f"{', '.join(always[:NAMED])}{f' and {len(always) - NAMED} more' if len(always) > NAMED else ''}"
+        note(model, f"dropout: {named} {DROPOUT}")
     return changed

@@ -21,10 +21,10 @@ Case = tuple[list[onnx.NodeProto], dict[str, np.ndarray], tuple[int, ...], tuple
 
 
 def taken(case: Case, folder: Path, batch: int = 1, opset: int = 18) -> tuple[onnx.ModelProto, bytes]:
-    """The file as an exporter leaves it, and as it is taken in."""
+    """The file as an exporter leaves it, and as it is taken in. batch: 0 for a variable one."""
     nodes, tensors, x, y = case
     model = small(nodes, tensors, x, y, opset)
-    for value in (model.graph.input[0], model.graph.output[0]):
+    for value in (model.graph.input[0], model.graph.output[0]) if batch else ():
         value.type.tensor_type.shape.dim[0].dim_value = batch
     channels = tuple(Channel(f"c{i}") for i in range(x[0]))
     card = Card("regress", channels, WindowSpec(1, x[-1] if len(x) > 1 else 1, 1), ("mean",) if len(x) == 1 else ())
@@ -230,11 +230,24 @@ MIXED: dict[str, list[onnx.NodeProto]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("batch", [0, 1])
 @pytest.mark.parametrize("name", MIXED)
-def test_graph_that_mixes_samples_is_refused(name: str, tmp_path: Path) -> None:
+def test_graph_that_mixes_samples_is_refused(name: str, batch: int, tmp_path: Path) -> None:
     tensors = {"one": ints(1), "number": ints(0)[None], "first": ints(0), "first0": np.array(0, np.int64), **W42}
-    with pytest.raises(ModelError, match="it mixes the samples"):
-        taken((MIXED[name], tensors, (4,), (2,)), tmp_path)
+    with pytest.raises(ModelError, match=r"first at node .* (it|or) calculates? over the samples"):
+        taken((MIXED[name], tensors, (4,), (2,)), tmp_path, batch)
+
+
+def test_node_at_which_samples_meet_is_named_behind_layouts_that_only_turn_them(tmp_path: Path) -> None:
+    """A batch that is second, or rows of all windows together, are no mixing."""
+    nodes = [
+        N("Transpose", ["x"], ["t"], perm=[2, 0, 1]), N("Tanh", ["t"], ["h"]), N("Reshape", ["h", "rows"], ["r"]),
+        N("Sigmoid", ["r"], ["s"]), N("ReduceMax", ["s"], ["largest"], axes=[0], keepdims=1, name="norm"),
+        N("ReduceMean", ["x"], ["e"], axes=[2], keepdims=0), N("Div", ["e", "largest"], ["d"]),
+        N("MatMul", ["d", "w"], ["y"]),
+    ]  # fmt: skip
+    with pytest.raises(ModelError, match=r"first at node 'norm' \(ReduceMax\): it calculates over the samples"):
+        taken((nodes, {"rows": ints(-1, 4), **W42}, (4, 5), (2,)), tmp_path, 0, 17)
 
 
 def test_graph_that_takes_samples_apart_says_how_to_export_it(tmp_path: Path) -> None:

@@ -221,6 +221,23 @@ def test_groups_that_do_not_fit_are_refused(card: Card, expected: str, tmp_path:
         taken(network(), card, tmp_path)
 
 
+@pytest.mark.parametrize("declared", [(1,), (1, 1)])
+def test_input_of_one_value_for_each_window_is_told_how_to_make_it_of_the_window(
+    declared: tuple[int, ...], tmp_path: Path
+) -> None:
+    model = network()
+    dims = model.graph.input[0].type.tensor_type.shape
+    del dims.dim[:]
+    dims.dim.add(dim_param="n")
+    for size in declared:
+        dims.dim.add(dim_value=size)
+    expected = (
+        rf"'power' takes \(n, {', '.join(map(str, declared))}\); .* take the mean over time .* static\.mean\(-1\)"
+    )
+    with pytest.raises(ModelError, match=expected):
+        taken(model, msgspec.structs.replace(CARD, inputs=GROUPS), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("groups", "expected"),
     [
