@@ -84,18 +84,19 @@ def _name(
 ) -> str:
     """What a tensor is called by its origin, else by a node that reads it; empty where neither tells."""
     made_of = origin.parameters(name)
-    if made_of and (joint := joint_name(made_of)):
-        return joint
-    is_table = sum(d > 1 for d in unnamed[name].dims) > 1 and node.op_type in ("Add", "Mul")
-    return "" if is_table or origin.constant(name) else layers.name(node, position, unnamed)
+    new = joint_name(made_of) if made_of else ""
+    if not new:
+        is_table = sum(d > 1 for d in unnamed[name].dims) > 1 and node.op_type in ("Add", "Mul")
+        new = "" if is_table or origin.constant(name) else layers.name(node, position, unnamed)
+    operation = origin.operation(name)  # exp of a parameter is not the parameter
+    return f"{new}.{operation}" if operation and new in origin.kinds else new
 
 
 def _is_unnamed(name: str, origin: Origins) -> bool:
     if name in origin.kinds or not (made_of := origin.parameters(name)):
         return name not in origin.kinds and is_generated(name)
-    stem, _, last = name.rpartition(".")
-    joint = joint_name(made_of)
-    return not joint or joint not in (name, stem if last.isdigit() else "")  # it may have its name from here already
+    joint = joint_name(made_of)  # it may have its name from here already: joint, joint.2, joint.exp
+    return name != joint and not name.startswith(f"{joint}.") if joint else "." not in name
 
 
 def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:

@@ -29,7 +29,7 @@ from .label_logits import label_logits
 from .label_outputs import join_labels
 from .layout import as_a_gateway_feeds
 from .learners import without_ml
-from .lost import computed, left_out, note_lost
+from .lost import computed, left_out, note_lost, note_perhaps, perhaps_computed
 from .names import own_names
 from .one_output import one_output
 from .opset import newer_opset
@@ -97,11 +97,13 @@ def run(model: onnx.ModelProto, card: Card, where: str) -> tuple[bool, Card]:
         mark_constants(model, origin)
         first = not notes(model)  # else it was taken in before
         missing, functions = (left_out(model, origin), computed(model, origin)) if first else ([], [])
+        perhaps = perhaps_computed(model, origin) if first else []
         for passes in (CONVERTING, PASSES):
             card, named = own_names(model, card, origin)
             changed = changed or named
             for made in passes:
                 changed = made(model, card, where) or changed
+        changed = note_perhaps(model, perhaps) or changed
         changed = note_lost(model, missing, functions) or changed
     except (*TROUBLE, StopIteration) as e:  # a node without its inputs, and what else no exporter writes
         what = f"its nodes and tensors do not fit each other ({type(e).__name__}: {e})"

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 FOLDED = "pkg.onnxscript.optimizer.folded_from"
 NUMBERED = re.compile(r"val_\d+$")  # a value inside the exported program
 INSIDE = re.compile(r"\.parametrizations\.(\w+)\.original\d*$")  # of torch.nn.utils.parametrizations
+COUNTED = re.compile(r"(_default)?(_\d+)?$")  # of an operation's name: add_3
+LAID_OUT = (
+    *("_to_copy", "_unsafe_view", "alias", "cat", "chunk", "clone", "concat", "contiguous", "detach", "expand"),
+    *("flatten", "getitem", "lift_fresh_copy", "movedim", "narrow", "permute", "repeat", "reshape", "select", "slice"),
+    *("split", "squeeze", "stack", "t", "to", "transpose", "unbind", "unflatten", "unsqueeze", "val", "view"),
+)
+MADE = ("arange", "full", "ones", "ones_like", "scalar_tensor", "zeros", "zeros_like")  # from no parameter
+SHAPED = ("conv1d", "conv2d")  # of a value only its shape was taken
+NO_FUNCTION = frozenset((*LAID_OUT, *MADE, *SHAPED))
 CONSTANT = "fedge.constant: "  # how the mark of a tensor begins that is no parameter
 
 
@@ -35,6 +44,16 @@ class Origins(NamedTuple):
         """The parameters in PyTorch that a tensor of the file is made of."""
         made_of = [name] if name in self.kinds else self.folded.get(name, [])
         return [n for n in made_of if self.kinds.get(n) == PARAMETER]
+
+    def operation(self, name: str) -> str:
+        """The operation that computed a tensor from parameters; empty where these were only laid out in another way.
+
+        A tensor has the name of the last operation until it is named here, with a dot.
+        """
+        if name in self.kinds or not self.parameters(name):
+            return ""
+        steps = [n for n in (name, *self.folded[name]) if n not in self.kinds and "." not in n]
+        return next((n for n in (COUNTED.sub("", s) for s in steps) if n not in NO_FUNCTION), "")
 
     def constant(self, name: str) -> str:
         """Why a tensor is no parameter of the module; empty where it is one, or nothing tells."""

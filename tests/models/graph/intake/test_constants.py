@@ -242,7 +242,9 @@ def told_of(folder: Path, case: Case, kinds: dict[str, str], producer: str = "py
     model = onnx.load(folder / "m.onnx")
     model.producer_name = producer
     if kinds:
-        lines = [f"p_{n}: {kind} target='{n}'" for n, kind in {**kinds, "weight": "PARAMETER"}.items()]
+        lines = [
+            f"p_{n.replace('.', '_')}: {kind} target='{n}'" for n, kind in {**kinds, "weight": "PARAMETER"}.items()
+        ]
         signature = "\n# inputs\n" + "\n".join([*lines, "x: USER_INPUT\n"])
         model.graph.metadata_props.add(key="pkg.torch.export.ExportedProgram.graph_signature", value=signature)
     (folder / "m.onnx").write_bytes(model.SerializeToString())
@@ -337,6 +339,87 @@ def test_parameters_that_the_exporter_left_out_or_computed_further_are_named(tmp
     assert any(n.startswith("computed by the exporter: v: ") and "optimize=False" in n for n in notes)
     (tmp_path / "again.onnx").write_bytes(data)
     assert read_model(tmp_path / "again.onnx") == data
+
+
+def folded_into(folder: Path, name: str, made_of: list[str], shape: tuple[int, ...] = (CHANNELS,)) -> TrainableGraph:
+    """A network whose tensor PyTorch's newer exporter computed from a parameter `v` by the last operation's name."""
+    nodes = [N("Tanh", ["x"], ["inner"]), N("Mul", ["inner", name], ["y"])]
+    taken((nodes, {name: 1 + normal(*shape)}, SHAPE, SHAPE), folder)
+    model = onnx.load(folder / "m.onnx")
+    lines = [f"p_{n}: PARAMETER target='{n}'" for n in ("weight", "v")]
+    signature = "\n# inputs\n" + "\n".join([*lines, "x: USER_INPUT\n"])
+    model.graph.metadata_props.add(key="pkg.torch.export.ExportedProgram.graph_signature", value=signature)
+    model.graph.value_info.add(name=name).metadata_props.add(
+        key="pkg.onnxscript.optimizer.folded_from", value=repr(made_of)
+    )
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    data = read_model(folder / "m.onnx")
+    (folder / "again.onnx").write_bytes(data)
+    assert read_model(folder / "again.onnx") == data
+    return TrainableGraph.load(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "made_of"),
+    [
+        ("exp", ["v"]),
+        ("mul_1", ["v", "val_0"]),
+        ("softmax", ["matmul", "v"]),
+        ("index", ["arange", "v"]),
+        ("view", ["linear", "v"]),
+        ("sin_2", ["v"]),
+    ],
+)
+def test_function_of_a_parameter_is_said_and_has_not_its_name(name: str, made_of: list[str], tmp_path: Path) -> None:
+    graph = folded_into(tmp_path, name, made_of)
+    assert any(n.startswith("computed by the exporter: v: ") for n in graph.notes)
+    (made,) = {t.name for t in graph.layout} - {"weight"}
+    assert made.startswith("v.")
+
+
+@pytest.mark.parametrize("name", ["t", "permute_1", "unsqueeze", "val_7", "expand"])
+def test_parameter_that_is_only_laid_out_has_its_own_name(name: str, tmp_path: Path) -> None:
+    graph = folded_into(tmp_path, name, ["v", "val_0"])
+    assert {t.name for t in graph.layout} == {"v", "weight"}
+    assert not any("computed by" in n for n in graph.notes)
+
+
+def test_function_that_is_a_single_number_is_said(tmp_path: Path) -> None:
+    graph = folded_into(tmp_path, "exp", ["v"], ())
+    assert [t.name for t in graph.layout] == ["weight"]
+    assert any("computed by the exporter: v: " in n and "single numbers not at all" in n for n in graph.notes)
+
+
+@pytest.mark.parametrize("name", ["onnx::Mul_12", "onnx::Gemm_3", "onnx::Div_9"])
+def test_older_exporter_may_have_computed_a_tensor_that_it_numbered(name: str, tmp_path: Path) -> None:
+    graph = told_of(tmp_path, entered("Mul", normal(CHANNELS)), {})
+    assert not any("perhaps computed" in n for n in graph.notes)
+    case: Case = (
+        [N("Tanh", ["x"], ["inner"]), N("Mul", ["inner", name], ["y"])],
+        {name: normal(CHANNELS)},
+        SHAPE,
+        SHAPE,
+    )
+    notes = told_of(tmp_path, case, {}).notes
+    assert any(f"perhaps computed by the exporter: {name}: " in n and "do_constant_folding=False" in n for n in notes)
+
+
+@pytest.mark.parametrize("name", ["a tool:v~", "net/v", "v_quantized"])
+def test_parameter_that_another_tool_renamed_is_in_the_file(name: str, tmp_path: Path) -> None:
+    case: Case = (
+        [N("Tanh", ["x"], ["inner"]), N("Mul", ["inner", name], ["y"])],
+        {name: normal(CHANNELS)},
+        SHAPE,
+        SHAPE,
+    )
+    assert not any("not in the file" in n for n in told_of(tmp_path, case, {"v": "PARAMETER"}).notes)
+    assert any("not in the file: w" in n for n in told_of(tmp_path, case, {"w": "PARAMETER"}).notes)
+
+
+def test_batch_norm_without_scale_that_was_folded_is_said(tmp_path: Path) -> None:
+    told = {"table": "PARAMETER", "bn.running_mean": "BUFFER", "bn.running_var": "BUFFER"}
+    notes = told_of(tmp_path, entered("Mul", normal(CHANNELS)), told).notes
+    assert any("not in the file: bn.running_mean, bn.running_var" in n for n in notes)
 
 
 def test_isotonic_calibration_is_refused_because_only_its_steps_would_train(tmp_path: Path) -> None:
