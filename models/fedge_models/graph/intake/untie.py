@@ -10,17 +10,20 @@ Inputs of BatchNormalization never share.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fnmatch import fnmatchcase
 from math import prod
 from typing import TYPE_CHECKING, NoReturn
 
+import numpy as np
+
 from ...errors import ModelError
-from ...protos import FLOAT
+from ...protos import FLOAT, values
 from ...system.choices import hint
 from ..card import Card
 from ..notes import note, notes
 from ..onnx_file import MAX_MODEL_BYTES
+from ..signature import PARAMETER, kinds
 from .free_names import FreeNames
 from .layers import RECURRENT, ROLES, is_generated, module
 from .loops import Loops, Reader
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 OF_BATCH_NORM = ROLES["BatchNormalization"]  # names of its inputs
 STATISTICS = (3, 4)
+ONE_LAYER = "layer "  # how the key of readers begins that are unlike operators of one module
 STAYING = (
     "batch_norm: statistics that the file lays out for every sample (an InstanceNorm that tracks them) are not updated"
 )
@@ -64,6 +68,9 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
     room = MAX_MODEL_BYTES - sum(RAW * prod(t.dims) for t in graph.initializer)
     keys = {source: [loops.key(source, r) for r in found] for source, found in readers.items()}
     for source, found in readers.items():
+        if len(found) > 1 and (np.ptp(values(stored[source])) > 0 or _is_told(model, source, stored)):
+            _join_unlike(found, fixed, keys[source])
+    for source, found in readers.items():
         rest, *parts = _parted(source, found, card, fixed, keys[source])
         room -= len(parts) * RAW * prod(stored[source].dims)
         if room < 0:
@@ -76,11 +83,40 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
         for name, part in zip([source, *made], [rest, *parts], strict=True):
             several = [found[i] for i in part]
             if len(part) > 1 and not all(fixed.issuperset(r.node.input) for r in several):
-                loop = "" if "" in {keys[source][i] for i in part} else ": an unrolled loop"
-                text = f"shared: {name} is read by {_who(several)} and stays one tensor{loop}"
+                why = _why({keys[source][i] for i in part})
+                text = f"shared: {name} is read by {_who(several)} and stays one tensor{why}"
                 changed = note(model, text) or changed
         changed = changed or bool(made)
     return _say_idle(model, card) or changed
+
+
+def _is_told(model: onnx.ModelProto, source: str, stored: Collection[str]) -> bool:
+    """Whether PyTorch says that a tensor is a parameter, and that its module has none that may have become part of it.
+
+    For one that is filled with one value, as many are before anything was trained.
+    """
+    told, owner = kinds(model), source.rpartition(".")[0]
+    beside = [n for n, kind in told.items() if kind == PARAMETER and n.rpartition(".")[0] == owner]
+    return source in beside and all(n in stored for n in beside)
+
+
+def _join_unlike(found: list[Reader], fixed: set[str], keys: list[str]) -> None:
+    """Give readers one key, in place, that are unlike operators of one module: these read one parameter."""
+    groups: dict[str, list[int]] = {}
+    for i, reader in enumerate(found):
+        known = reader.node.metadata_props or reader.node.name.startswith("/")  # as PyTorch's exporters write
+        if known and not keys[i] and not reader.of_batch_norm and not fixed.issuperset(reader.node.input):
+            groups.setdefault(module(reader.node), []).append(i)
+    for name, group in groups.items():
+        if len({found[i].node.op_type for i in group}) > 1:
+            for i in group:
+                keys[i] = f"{ONE_LAYER}{name}"
+
+
+def _why(keys: set[str]) -> str:
+    if "" in keys:
+        return ""
+    return ": unlike operators of one layer" if any(k.startswith(ONE_LAYER) for k in keys) else ": an unrolled loop"
 
 
 def _refuse_copies(source: str, found: list[Reader], where: str) -> NoReturn:
@@ -205,8 +241,8 @@ def _say(model: onnx.ModelProto, source: str, found: list[Reader], made: list[st
     """Note what was untied; copies of BatchNormalization's statistics are no question for anybody."""
     more = f" and {len(made) - NAMED} more" if len(made) > NAMED else ""
     text = f"untied: {source} was one tensor for {_who(found)}; copies: {', '.join(made[:NAMED])}{more}"
-    kinds = [r.node.op_type for r in found if not r.of_batch_norm]
-    if any(kinds.count(k) > 1 for k in kinds):
+    places = [(r.node.op_type, module(r.node)) for r in found if not r.of_batch_norm]
+    if any(len({*of}) < len(of) for of in zip(*places, strict=True)):  # one operator twice, or one module
         text += f'; if they are one on purpose, list it on the card: shared = ["{source}"]'
     note(model, text)
 

@@ -420,3 +420,37 @@ def test_embedding_that_is_the_output_too_is_parted_and_named(tmp_path: Path) ->
     data = taken(network(*nodes, e=normal(6, 6)), tmp_path)
     assert set(trained(data)) == {"e", "e.2", "head.weight"}
     assert any("untied: e was one tensor for 1 MatMul, 1 Gemm" in n for n in TrainableGraph.load(data).notes)
+
+
+UNLIKE = [
+    N("Tanh", ["x"], ["t"]),
+    N("Mul", ["t", "al"], ["a"], name="/m/Mul"),
+    N("Sin", ["a"], ["h"]),
+    N("Div", ["h", "al"], ["n"], name="/m/Div"),
+]
+
+
+def test_parameter_that_unlike_operators_of_one_layer_read_stays_one(tmp_path: Path) -> None:
+    data = taken(network(*UNLIKE, al=1 + normal(6) ** 2), tmp_path)
+    assert set(trained(data)) == {"al", "head.weight"}
+    assert any("stays one tensor: unlike operators of one layer" in n for n in TrainableGraph.load(data).notes)
+    check_gradient(onnx.ModelProto.FromString(data), normal(5, 6))
+
+
+def test_unlike_operators_of_two_layers_have_a_tensor_each(tmp_path: Path) -> None:
+    nodes = [*UNLIKE[:3], N("Div", ["h", "al"], ["n"], name="/other/Div")]
+    assert len(trained(taken(network(*nodes, al=1 + normal(6) ** 2), tmp_path))) == 3
+
+
+@pytest.mark.parametrize(("told", "count"), [((), 3), (("al",), 2), (("al", "merged"), 3)])
+def test_fresh_parameter_of_unlike_operators_is_one_if_pytorch_says_so(
+    told: tuple[str, ...], count: int, tmp_path: Path
+) -> None:
+    model = network(*UNLIKE, al=ONES)
+    if told:
+        lines = [f"p_{n}: PARAMETER target='{n}'" for n in (*told, "head.weight")]
+        signature = "\n# inputs\n" + "\n".join([*lines, "x: USER_INPUT\n"])
+        model.graph.metadata_props.add(key="pkg.torch.export.ExportedProgram.graph_signature", value=signature)
+    data = taken(model, tmp_path)
+    assert len(trained(data)) == count
+    assert any('shared = ["al"]' in n for n in TrainableGraph.load(data).notes) is (count == 3)
