@@ -11,6 +11,7 @@ import numpy as np
 from fedge_models.graph.card import Card
 
 from ..config.schema import AssetConfig, TagConfig
+from ..protocols.csv.numbers import instead_of_words
 from ..types import Batch, Reading
 from ..windows.assembler import values_of
 from ..windows.channel import LARGEST, Channel
@@ -36,7 +37,8 @@ def unusable(source: str, assets: Mapping[str, AssetConfig], seen: Mapping[str, 
         else:
             intake.scalar(channel, reading)
         if facts.not_numbers:
-            made.append(f"asset {name}: values of {facts.label} are not {facts.example_words}")
+            advice = "" if channel.waveform else instead_of_words(reading.value)
+            made.append(f"asset {name}: values of {facts.label} are not {facts.example_words}{advice}")
     return made
 
 

@@ -30,9 +30,14 @@ def is_blurred(level: NDArray[Any], scale: NDArray[Any]) -> NDArray[np.bool_]:
 
 def narrowed(x: NDArray[Any]) -> NDArray[Any]:
     """Rows x (n, columns, ...) in float32, unless that hides how a column changes: then they are float64."""
-    if x.dtype == np.float64 and any(_needs_more(x[:: max(1, len(x) // SHOWN), i]) for i in range(x.shape[1])):
-        return x
-    return rounded(x)
+    return x if blurred_columns(x) else rounded(x)
+
+
+def blurred_columns(x: NDArray[Any]) -> list[int]:
+    """Which columns of rows x (n, columns, ...) change by less than float32 can tell."""
+    if x.dtype != np.float64:
+        return []
+    return [i for i in range(x.shape[1]) if _needs_more(x[:: max(1, len(x) // SHOWN), i])]
 
 
 def _needs_more(column: NDArray[np.float64]) -> bool:

@@ -211,6 +211,15 @@ def test_check_fails_in_words(name: str, tmp_path: Path, models: Path, http: Can
     assert "Traceback" not in text and "please report" not in text and "Errno" not in text.replace("[Errno 111]", "")
 
 
+@pytest.mark.parametrize(("name", "said"), [("a column of text", True), ("a number as text", False)])
+def test_check_says_what_to_do_with_words(
+    name: str, said: bool, tmp_path: Path, models: Path, http: CannedServer, plc: Plc
+) -> None:
+    path = configured(tmp_path, models, CASES[name], http.url, f"opc.tcp://127.0.0.1:{plc.port}")
+    done = CliRunner().invoke(main, ["check", "--config", str(path)], prog_name="fedge-agent")
+    assert ("e.g. 'off'; for categories give a number for each word" in done.output) is said, done.output
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_start_fails_in_the_same_words(name: str, tmp_path: Path, models: Path, http: CannedServer, plc: Plc) -> None:

@@ -85,10 +85,27 @@ def test_gaps_are_bridged_or_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("scaling", "level", "said"), [("file", 1.7e9, True), ("file", 17.0, False), (None, 1.7e9, False)]
+)
+def test_large_values_that_a_network_takes_in_float32_are_noted(
+    scaling: str | None, level: float, said: bool, tmp_path: Path
+) -> None:
+    card = msgspec.structs.replace(
+        NORMAL, task="classify", labels=("ok", "bad"), window=WindowSpec(1, 1, 1), features=(), scaling=scaling
+    )
+    rows = np.random.default_rng(0).normal(size=(60, 2, 1))
+    rows[:, 1] += level
+    np.savez(tmp_path / "d.npz", x=rows, y=np.arange(60) % 2)
+    notes = load(tmp_path / "d.npz", card, (2, 1)).notes
+    expected = "values of pressure lie so far from 0 that float32, in which the network scales them itself, hides"
+    assert any(n.startswith(expected) for n in notes) is said and len(notes) == said
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("current,label\n1,ok\n", r"no column 'pressure'.*current"),
-        ("current,pressure,label\n1,2,ok\n1,x,ok\n", r"line 3, column 'pressure': 'x' is not a number"),
+        ("current,pressure,label\n1,2,ok\n1,x,ok\n", r"line 3, column 'pressure': 'x' is not a number; for categories"),
         ("current,pressure,label\n1,2,broken\n", r"line 2, column 'label': 'broken'"),
         (
             "current,pressure,label\n1,2,7\n",

@@ -21,6 +21,7 @@ from .cells import Header, Times
 from .faults import Faults
 from .form import Form
 from .lines import Row, WholeFile
+from .numbers import instead_of_words
 from .rows import Rows
 
 SHOWN = 40  # characters of a cell in a message
@@ -105,7 +106,8 @@ def _value(path: Path, row: Row, name: str, reading: Reading, markers: frozenset
     if reading.quality is Quality.BAD or (isinstance(value, str) and value.casefold() in markers):
         return math.nan
     if isinstance(value, str):
-        raise DataError(f"{path}: line {row.number}, column {name!r}: {value[:SHOWN]!r} is not a number")
+        advice = instead_of_words(value)
+        raise DataError(f"{path}: line {row.number}, column {name!r}: {value[:SHOWN]!r} is not a number{advice}")
     assert isinstance(value, float)
     return value
 

@@ -55,3 +55,13 @@ def _grouped(decimal: str, thousands: str) -> Read:
         return None if any(sign in text for sign in signs) else ungrouped(text)
 
     return read
+
+
+def instead_of_words(value: object) -> str:
+    """What to do where a channel reads words, such as a product's type; empty for what may be a number."""
+    if not isinstance(value, str) or any(c.isdigit() for c in value):
+        return ""
+    return (
+        "; for categories give a number for each word, or a column for each word with 0 and 1, alike in tables for "
+        "training and from the machine"
+    )
