@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
+from fedge_agent.learning.serving import Session
 from fedge_models.errors import ModelError
 from fedge_models.graph.intake import read_model
 from fedge_models.graph.trainable import TrainableGraph
@@ -81,21 +82,22 @@ def _whole(path: Path, network: Network, net: Any) -> float:
         raise Wrong(f"takes {model.graph.input_shape}, a gateway gives {network.sample()}")
     _same_outputs(model, data, network, net, rows)
     held = _same_gradients(path, data, network, net, rows, rng)
-    _trains(model, network, rows, rng)
+    _trains(model, data, network, rows, rng)
     return held
 
 
 def _head(path: Path, network: Network, net: Any) -> None:
     names = [n for n, _ in net.named_parameters()]
     globs = network.head or names[-1].rpartition(".")[0] + ".*"
-    model = Model(read_model(path, network.card(), globs), str(path))
+    data = read_model(path, network.card(), globs)
+    model = Model(data, str(path))
     model.graph.probe()
     wanted = sum(p.numel() for n, p in net.named_parameters() if any(_of(n, g) for g in globs.split(",")))
     if model.graph.params.size < wanted - dropped(net, path):
         raise Wrong(f"{globs} matches {model.graph.params.size} of {wanted} parameters")
     rng = np.random.default_rng(2)
     rows = rng.normal(size=(network.rows, *network.sample())).astype(np.float32)
-    _trains(model, network, rows, rng)
+    _trains(model, data, network, rows, rng)
 
 
 def _of(name: str, glob: str) -> bool:
@@ -230,8 +232,11 @@ def _quotient(
         raise Wrong(f"slope of the rest is {slope:.3g}, the difference quotient {quotient:.3g}")
 
 
-def _trains(model: Model, network: Network, rows: Rows, rng: np.random.Generator) -> None:
-    """Train as `fedge-agent train` does, and run the file that comes out in ONNX Runtime."""
+def _trains(model: Model, data: bytes, network: Network, rows: Rows, rng: np.random.Generator) -> None:
+    """Train as `fedge-agent train` does, and run the file that comes out in ONNX Runtime.
+
+    So does the session of a gateway, which has the file `data` as it was, and the new weights.
+    """
     before, y = model.graph.params.copy(), _targets(network, rng)
     report = model.train(rows, y, TrainingConfig(epochs=2, batch=network.rows // 2))
     if report.diverged or not np.isfinite(model.graph.params).all():
@@ -239,6 +244,9 @@ def _trains(model: Model, network: Network, rows: Rows, rng: np.random.Generator
     if np.array_equal(before, model.graph.params):
         raise Wrong("training changed nothing")
     _close(model.graph.forward(rows), _session(model.to_bytes(), rows), "the trained file differs in ONNX Runtime")
+    gateway = Session(data, model.graph.initializers(model.graph.params))
+    gateway.input[...] = rows[0]
+    _close(gateway.run()[None], model.graph.forward(rows[:1]), "a gateway decides with other weights")
 
 
 def _targets(network: Network, rng: np.random.Generator) -> Any:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from shutil import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ from fedge_models.model import Model
 from fedge_models.training.config import TrainingConfig
 from numpy.typing import NDArray
 from support.exports.by_value import by_value
+from support.exports.recordings import card_file, pictures, trained_parameters
 from support.paths import ROOT
 
 FOLDER = ROOT / "tests/vectors/keras"
@@ -135,6 +138,15 @@ def test_network_of_keras_trains_as_in_tensorflow(name: str) -> None:
     session = onnxruntime.InferenceSession(model.to_bytes(), providers=["CPUExecutionProvider"])
     (served,) = session.run(None, {session.get_inputs()[0].name: rows})
     np.testing.assert_allclose(model.graph.forward(rows), served, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "head"), [("conv2d", "*dense*"), ("inverted", "*dense*")])
+def test_network_with_colours_last_trains_on_a_folder_of_pictures(name: str, head: str, tmp_path: Path) -> None:
+    case, file = CASES[name], Path(copy(FOLDER / f"{name}.onnx", tmp_path))
+    data = pictures(case.labels, tmp_path / "camera")
+    given_card = card_file(card(case, given(name).x), tmp_path / "card.toml")
+    whole, alone = (trained_parameters(file, given_card, data, patterns) for patterns in ("*", head))
+    assert 0 < alone < whole
 
 
 def test_gru_of_keras_is_a_loop_whose_steps_share_their_weights() -> None:
