@@ -111,7 +111,7 @@ def test_labels_by_part_and_by_hand_while_it_runs_and_while_it_does_not(shop: Sh
     assert all(part.startswith("P") for part in parts)
     assert "contradictory: hand says 'ok'" in shop.told("gw")
     shop.kill("gw")
-    assert "stored windows" in shop.label("worn", "--from", str(now - 600), "--to", str(now + 600)).output
+    assert " windows\n" in shop.label("worn", "--from", str(now - 600), "--to", str(now + 600)).output
     shop.start("gw")
     shop.wait(lambda: not shop.stored().get("ok") and shop.stored().get("worn", 0) > broken, "the later word")
     assert "fedge_agent_relabelled_total" in shop.text("gw", "/metrics")

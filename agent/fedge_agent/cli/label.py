@@ -68,7 +68,7 @@ def label(
         count = book.count_matching(label)
     finally:
         book.stop()
-    click.echo(f"{asset}: {describe(label)}: stored; it applies to {counted(count, 'stored window')}")
+    click.echo(f"{asset}: {describe(label)}: stored; it applies to {counted(count, 'window')}")
     if part and "part" not in entry.context:
         click.echo(f"warning: [asset.{asset}] has no context.part, so no window is known to be of a part", err=True)
 
