@@ -84,13 +84,20 @@ def without_layers(model: onnx.ModelProto, names: Collection[str]) -> onnx.NodeP
     return None if any(carried.intersection(n.output) for n in layers) else layers[-1]
 
 
-def carrying(model: onnx.ModelProto) -> set[str]:
-    """Return every name on which an output depends smoothly: not only by a shape, an integer, a step or a size."""
+def carrying(model: onnx.ModelProto, cut: Collection[tuple[int, int]] = ()) -> set[str]:
+    """Return every name on which an output depends smoothly: not only by a shape, an integer, a step or a size.
+
+    cut: inputs that are left out, each by the numbers of its node and of the input.
+    """
     names = {o.name for o in model.graph.output}
-    for proto in reversed(model.graph.node):
+    for i, proto in reversed([*enumerate(model.graph.node)]):
         outputs = proto.output[:1] if proto.op_type in FIRST_ONLY else proto.output
         if not _is_step(proto) and names.intersection(outputs):
-            names.update(n for k, n in enumerate(proto.input) if n and k not in SIZES.get(proto.op_type, ()))
+            names.update(
+                n
+                for k, n in enumerate(proto.input)
+                if n and k not in SIZES.get(proto.op_type, ()) and (i, k) not in cut
+            )
     return names
 
 

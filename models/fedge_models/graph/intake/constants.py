@@ -28,6 +28,7 @@ from .epsilons import epsilons
 from .known_values import are_positions, are_rotations, are_waves, is_filter_bank, is_mask, is_ramp, may_turn
 from .own_scaling import LEARNERS, PREPARED, SCALER, prepared
 from .provenance import marks
+from .straight_through import trained_by_nothing, unreached
 
 if TYPE_CHECKING:
     import onnx
@@ -74,7 +75,19 @@ def constants(model: onnx.ModelProto, card: Card, where: str) -> dict[str, str]:
     if several := {n: what for n, what in marked.items() if prod(stored[n].dims) > 1}:
         note(model, f"not parameters: {_listed(several)}; patterns leave them out, an exact name trains one")
     found |= marked
+    cancelled = unreached(model)
+    found |= {n: "reached by no gradient" for n in stored if n in cancelled and n not in found}
+    _say_unreached(model, [n for n, what in found.items() if n in cancelled], of_pytorch)
     return {t.name: found[t.name] for t in model.graph.initializer if t.name in found}
+
+
+def _say_unreached(model: onnx.ModelProto, names: list[str], of_pytorch: dict[str, str]) -> None:
+    """Note parameters that no gradient reaches, by cancelling or because a step is behind each."""
+    if names := [*dict.fromkeys([*names, *trained_by_nothing(model, of_pytorch, PARAMETER)])]:
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        why = "behind them the graph rounds, compares or takes an index, and ONNX has no straight-through estimator"
+        text = f"no gradient reaches {', '.join(names[:NAMED])}{more}: {why}"
+        note(model, f"{text} (detach). They are not trained: export the network without the step, and train that")
 
 
 def _check_steps(model: onnx.ModelProto, card: Card, where: str) -> None:
