@@ -154,6 +154,8 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trainable: str = "*"  # globs over initializer names, comma-separated; the rest stays frozen
     constants: tuple[str, ...] = ()  # initializers that no glob trains: tables and factors, which intake finds
     shared: tuple[str, ...] = ()  # globs over initializers that several nodes read as one on purpose
+    # Of an exported file whose windows have as many samples as channels: which come first. None: as the graph shows it.
+    layout: Literal["channels_first", "time_first"] | None = None
     inputs: tuple[InputSpec, ...] = ()  # of an exported file with several: what each takes; intake makes one of them
     output: str = ""  # of an exported file with several: the one to train; intake leaves out the others
     local: str = ""  # globs over trainable initializers that stay at each site and are never sent

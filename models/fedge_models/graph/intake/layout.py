@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ...errors import ModelError
-from ...protos import attribute, tensor
+from ...protos import tensor
 from ..card import Card
-from ..notes import note
+from ..notes import note, notes
+from .axes import time_first
 from .runtime import dims, single_input, window_shape
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ PLACEHOLDER = (
     "the card names one channel and a shorter window: it trains from arrays, and no gateway can feed it until the card "
     "lists its channels or features"
 )
-AHEAD = ("Cast", "Identity", "Squeeze", "Unsqueeze")
+DOUBT = "layout: as many samples as channels"  # how the note began that was written before the card could say it
 
 
 class Form(NamedTuple):
@@ -50,35 +51,60 @@ def as_a_gateway_feeds(model: onnx.ModelProto, card: Card, where: str) -> bool:
     if wanted is None:
         return _check_features(model, given, card, where)
     declared = dims(given)
-    form = _form(model, given, declared, card, wanted)
+    form = _form(model, given, declared, card, wanted, where)
     if form is None:
         return _refuse(declared, card, wanted, where) and note(model, PLACEHOLDER)
     if form.shape == wanted and not form.perm and not form.batch:
-        doubt = f"layout: as many samples as channels ({wanted[0]}), taken as (channels, time): nothing shows another"
-        unclear = len({*wanted}) == 1 and wanted[0] > 1 and card.image is None and not _is_turned(model)
-        return _fix(given, declared, wanted) | (unclear and note(model, doubt))
+        return _fix(given, declared, wanted)
     _turn(model, given, declared, form, wanted)
     note(model, f"layout: the graph takes {form.words}; samples {wanted} are turned in front of it")
     return True
 
 
-def _is_turned(model: onnx.ModelProto) -> bool:
-    return any(n.name == TURNED for n in model.graph.node)
+def _was_laid_out(model: onnx.ModelProto) -> bool:
+    """Whether the file was taken in before, and takes a gateway's windows."""
+    return any(n.name == TURNED for n in model.graph.node) or any(n.startswith(DOUBT) for n in notes(model))
 
 
 def _form(
-    model: onnx.ModelProto, given: onnx.ValueInfoProto, declared: tuple[int, ...], card: Card, wanted: tuple[int, ...]
+    model: onnx.ModelProto,
+    given: onnx.ValueInfoProto,
+    declared: tuple[int, ...],
+    card: Card,
+    wanted: tuple[int, ...],
+    where: str,
 ) -> Form | None:
-    """The first layout that fits what the input declares."""
+    """The layout that fits what the input declares. Raises ModelError when two fit, and nothing tells which."""
     if not declared:
         return Form(wanted)  # it says nothing of its shape
     found = [f for f in _forms(card, wanted) if not f.batch and _fits(declared[1:], f.shape)]
-    if len(found) > 1 and found[0].shape == wanted and _time_first(model, given.name, wanted):
-        return found[1]
+    turned = next((f for f in found if f.perm and card.image is None), None)
+    if turned is not None and not found[0].perm and not _was_laid_out(model):
+        return turned if _is_time_first(model, given, found[0], card, wanted, where) else found[0]
     if found:
         return found[0]
     sequence = (f for f in _forms(card, wanted) if f.batch == 1 and len(declared) == 3)
     return next((f for f in sequence if declared[1] in (0, 1) and _fits((declared[0], declared[2]), f.shape)), None)
+
+
+def _is_time_first(
+    model: onnx.ModelProto, given: onnx.ValueInfoProto, plain: Form, card: Card, wanted: tuple[int, ...], where: str
+) -> bool:
+    """Whether a graph that may take either layout takes (time, channels): the card says it, or the graph shows it.
+
+    plain: the layout (channels, time) of its dimensions. Raises ModelError when there are as many samples as channels,
+    and neither does.
+    """
+    if card.layout is not None:
+        return card.layout == "time_first"
+    shown = time_first(model, given.name, plain.shape, wanted)
+    if shown is None and wanted[0] == wanted[1] and wanted[0] > 1:
+        raise ModelError(
+            f"{where}: the input {given.name!r} takes {_words(plain.shape)}, as many samples as channels, and nothing "
+            'in the graph shows which comes first; write layout = "time_first" (Keras, batch_first) or layout = '
+            '"channels_first" (Conv1d of PyTorch) on the card'
+        )
+    return bool(shown)
 
 
 def _fits(declared: tuple[int, ...], shape: tuple[int, ...]) -> bool:
@@ -107,27 +133,6 @@ def _forms(card: Card, wanted: tuple[int, ...]) -> Iterator[Form]:
         yield Form(shape, (0, 2, 1), f"windows {words}")
     if time > 1:
         yield Form((time, channels), (2, 0, 1), "sequences (time, batch, channels)", 1)
-
-
-def _time_first(model: onnx.ModelProto, name: str, wanted: tuple[int, ...]) -> bool:
-    """Whether a graph whose dimensions leave it open reads (time, channels): by the first operators that decide it."""
-    weights = {t.name: tuple(t.dims) for t in model.graph.initializer}
-    names = {name}
-    for node in model.graph.node:
-        if not node.input or node.input[0] not in names or node.op_type == "Shape":  # for states of a variable batch
-            continue
-        if node.name == TURNED:
-            return False
-        if node.op_type == "Transpose":
-            perm: list[int] = next((attribute(a) for a in node.attribute if a.name == "perm"), [])
-            return perm in ([0, 2, 1], [1, 0, 2])
-        if node.op_type == "MatMul" and node.input[1] in weights:
-            rows = weights[node.input[1]][0]
-            return rows == wanted[0] and rows != wanted[1]
-        if node.op_type not in AHEAD:
-            return False
-        names.update(node.output)
-    return False
 
 
 def _fix(given: onnx.ValueInfoProto, declared: tuple[int, ...], wanted: tuple[int, ...]) -> bool:

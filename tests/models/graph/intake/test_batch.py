@@ -27,7 +27,9 @@ def taken(case: Case, folder: Path, batch: int = 1, opset: int = 18) -> tuple[on
     for value in (model.graph.input[0], model.graph.output[0]) if batch else ():
         value.type.tensor_type.shape.dim[0].dim_value = batch
     channels = tuple(Channel(f"c{i}") for i in range(x[0]))
-    card = Card("regress", channels, WindowSpec(1, x[-1] if len(x) > 1 else 1, 1), ("mean",) if len(x) == 1 else ())
+    features = ("mean",) if len(x) == 1 else ()
+    window = WindowSpec(1, x[-1] if len(x) > 1 else 1, 1)
+    card = Card("regress", channels, window, features, layout="channels_first")
     write_card(model, card)
     (folder / "m.onnx").write_bytes(model.SerializeToString())
     data = read_model(folder / "m.onnx")

@@ -18,7 +18,8 @@ from support.graphs import N, normal, run_ort, small
 
 Case = tuple[list[Any], dict[str, np.ndarray], tuple[int, ...], tuple[int, ...]]  # nodes, tensors, shapes of x and y
 CHANNELS, TIME = 8, 16
-CARD = Card("regress", tuple(Channel(f"c{i}") for i in range(CHANNELS)), WindowSpec(1, TIME, 1))
+NAMED = tuple(Channel(f"c{i}") for i in range(CHANNELS))
+CARD = Card("regress", NAMED, WindowSpec(1, TIME, 1), layout="channels_first")
 AT = np.arange(TIME)
 
 

@@ -13,7 +13,9 @@ import pytest
 from fedge_models.errors import ModelError
 from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec, write_card
 from fedge_models.graph.intake import read_model
-from fedge_models.graph.intake.layout import _time_first
+from fedge_models.graph.intake.axes import time_first
+from fedge_models.graph.intake.layout import DOUBT
+from fedge_models.graph.notes import note, notes
 from fedge_models.graph.rows import laid_out
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.model import Model
@@ -279,10 +281,82 @@ def test_recorded_rows_are_laid_out_where_it_is_plain(
     assert made.shape == expected and sorted(made.ravel()) == sorted(rows.ravel())
 
 
-def test_reading_the_size_of_the_batch_does_not_hide_that_time_is_first() -> None:
-    """Exports with a variable batch make the first state of a GRU from it, before they turn the window."""
-    nodes = [N("Shape", ["x"], ["sizes"]), N("Transpose", ["x"], ["t"], perm=[1, 0, 2]), N("ReduceMean", ["t"], ["y"])]
-    model = small(nodes, {}, (C, C), (C,))
-    assert _time_first(model, "x", (C, C))
-    del model.graph.node[1:]
-    assert not _time_first(model, "x", (C, C))
+def shown(nodes: list[onnx.NodeProto], tensors: dict[str, np.ndarray], dims: tuple[int, ...] = (C, C)) -> bool | None:
+    return time_first(small(nodes, tensors, dims, (3,)), "x", dims, (C, C))
+
+
+TURN, BACK = N("Transpose", ["x"], ["t"], perm=[0, 2, 1]), N("Transpose", ["t"], ["u"], perm=[0, 2, 1])
+KERNEL = {"k": normal(2, C, 1)}
+GRU = N("GRU", ["u", "w", "r"], ["s"], hidden_size=H)
+SHOWN: dict[str, tuple[bool | None, list[onnx.NodeProto], dict[str, np.ndarray]]] = {
+    "a convolution": (False, [N("Conv", ["x", "k"], ["y"])], KERNEL),
+    "a convolution of a turned window": (True, [TURN, N("Conv", ["t", "k"], ["y"])], KERNEL),
+    "a convolution of a scaled window": (
+        False, [N("Sub", ["x", "m"], ["a"]), N("Conv", ["a", "k"], ["y"])], {**KERNEL, "m": normal(C, 1)}
+    ),
+    "turned twice": (False, [TURN, BACK, N("Conv", ["u", "k"], ["y"])], KERNEL),
+    "Conv1D of Keras, by way of two dimensions": (
+        True,
+        [N("Unsqueeze", ["x", "one"], ["a"]), N("Transpose", ["a"], ["t"], perm=[0, 3, 1, 2]),
+         N("Conv", ["t", "k"], ["y"])],
+        {"one": ints(1), "k": normal(2, C, 1, 2)},
+    ),
+    "a recurrent layer, its window turned for the batch": (
+        True, [N("Transpose", ["x"], ["u"], perm=[1, 0, 2]), GRU], {}
+    ),
+    "a recurrent layer of a window (channels, time) turned twice": (
+        False, [TURN, N("Transpose", ["t"], ["u"], perm=[1, 0, 2]), GRU], {}
+    ),
+    "batch normalisation": (False, [N("BatchNormalization", ["x", "g", "b", "m", "v"], ["y"])], {}),
+    "a dense layer": (None, [N("MatMul", ["x", "w"], ["y"])], {"w": normal(C, 2)}),
+    "all values in a row": (None, [N("Flatten", ["x"], ["y"])], {}),
+    "a Transpose, and nothing behind it": (True, [TURN], {}),
+    "a variable batch, whose size is asked for first": (True, [N("Shape", ["x"], ["sizes"]), TURN], {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_first_layer_that_knows_a_channel_shows_the_layout(name: str) -> None:
+    """Of as many samples as channels, no dimension does."""
+    expected, nodes, tensors = SHOWN[name]
+    assert shown(nodes, tensors) is expected
+
+
+BY_MOMENT = normal(C, 3)
+
+
+def dense_by_moment() -> onnx.ModelProto:
+    """A dense layer of each row of a square window, and the mean over the rows."""
+    nodes = [
+        N("MatMul", ["x", "w"], ["a"]),
+        N("Tanh", ["a"], ["t"]),
+        N("ReduceMean", ["t"], ["y"], axes=[1], keepdims=0),
+    ]
+    return small(nodes, {"w": BY_MOMENT}, (C, C), (3,))
+
+
+def test_square_window_that_nothing_shows_is_refused_until_the_card_says_its_layout(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r'as many samples as channels.*layout = "time_first".*"channels_first"'):
+        taken(dense_by_moment(), card(C, C), tmp_path)
+    x = normal(4, C, C)
+    expected = run_ort(dense_by_moment().SerializeToString(), x)
+    for layout, fed in (("time_first", np.swapaxes(x, 1, 2)), ("channels_first", x)):
+        data = taken(dense_by_moment(), card(C, C, layout=layout), tmp_path)
+        np.testing.assert_allclose(run_ort(data, fed), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_square_window_with_a_dimension_of_one_is_refused_too(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"takes \(1, 3, 3\), as many samples as channels"):
+        taken(dense((1, C, C)), card(C, C), tmp_path)
+    assert TrainableGraph.load(taken(dense((1, C, C)), card(C, C, layout="time_first"), tmp_path)).input_shape == (C, C)
+
+
+def test_square_window_that_was_taken_in_before_the_card_could_say_it_is_left_alone(tmp_path: Path) -> None:
+    model = dense_by_moment()
+    note(model, f"{DOUBT} (3), taken as (channels, time): nothing shows another")
+    data = taken(model, card(C, C), tmp_path)
+    assert [n for n in notes(onnx.ModelProto.FromString(data)) if n.startswith(DOUBT)]
+    x = normal(4, C, C)
+    np.testing.assert_allclose(
+        run_ort(data, x), run_ort(dense_by_moment().SerializeToString(), x), rtol=1e-5, atol=1e-6
+    )
