@@ -31,7 +31,7 @@ def training_option(name: str, default: int | None = None) -> Callable[[Callback
     bound, given = bounds(TrainingConfig)[name], getattr(TrainingConfig(), name) if default is None else default
     kind: Any = click.Choice(choices(bound)) if choices(bound) else click.FloatRange(bound.ge, bound.le)
     if isinstance(given, int):
-        kind = click.IntRange(bound.ge, bound.le)  # type: ignore[arg-type]  # of an integer, integers
+        kind = click.IntRange(bound.ge, bound.le)  # type: ignore[arg-type]  # the bounds of an integer are integers
 
     def checked(_: click.Context, __: click.Parameter, value: Any) -> Any:
         try:

@@ -147,7 +147,7 @@ def _judged(data: Path, samples: Dataset, found: Judgement) -> str:
 
 
 def _scaled(path: Path, samples: Dataset, found: Judgement) -> str:
-    """What the samples were standardised by."""
+    """Say to which samples the standardisation was fitted."""
     if not found.scaled_by:
         return "standardised by no samples: the card or the model's file does it"
     which = " with test = 0" if samples.marked and not samples.test.all() else ""

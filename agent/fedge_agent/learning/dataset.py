@@ -132,7 +132,7 @@ def _folder(path: Path, card: Card, label: Sequence[str], form: Form | None, hol
     test = found.test if found.test is not None else np.zeros(len(found.x), np.bool_)
     if not marked and hold_back:
         kinds = found.y if found.y.ndim == 1 else np.zeros(len(found.y))
-        for kind in np.unique(kinds):  # of each label, which lie in the folder one behind the other
+        for kind in np.unique(kinds):  # of each label a part: a folder's pictures are sorted by label
             rows = np.flatnonzero(kinds == kind)
             test[rows] = _held(np.arange(len(rows)), np.arange(1, len(rows) + 1), len(rows)) == 1
     return Dataset(found.x, found.y, test, found.left_out, marked=marked, lacking=found.lacking, notes=found.notes)

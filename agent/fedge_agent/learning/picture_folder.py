@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from fedge_models.errors import DataError, PictureError
 from fedge_models.graph.card import Card, ImageSpec
+from fedge_models.system.text import counted
 from numpy.typing import NDArray
 
 from ..protocols.csv.form import Form
@@ -37,7 +38,7 @@ class Pictures(NamedTuple):
     x: NDArray[np.uint8]  # (n, colours, height, width)
     y: NDArray[Any]  # as of a `Dataset`
     test: NDArray[np.bool_] | None  # (n,); None: nothing is marked
-    left_out: int  # that cannot be decoded
+    left_out: int  # number of pictures that cannot be decoded
     notes: tuple[str, ...]  # what was not read, and how labels were understood
     lacking: str  # why no sample has a label; empty where the folder has labels
 
@@ -146,7 +147,7 @@ def _decoded(
             wrong.append(f"{path}: {e}")
     if not good.any():
         raise DataError(f"{folder}: none of {len(pictures)} pictures can be decoded; the first, {wrong[0]}")
-    why = [f"{len(wrong)} pictures cannot be decoded and are left out; the first, {wrong[0]}"] if wrong else []
+    why = [f"not decoded, and left out: {counted(len(wrong), 'picture')}; the first, {wrong[0]}"] if wrong else []
     return x[: len(pictures) - len(wrong)], good, why
 
 
@@ -157,10 +158,10 @@ def _pixels(path: Path) -> Pixels:
 
 def _notes(found: Found) -> Iterator[str]:
     if found.others:
-        yield f"{found.others.total()} files are not read: no PNG or JPEG by their names{_kinds(found.others)}"
+        yield f"not read: {counted(found.others.total(), 'file')}, no PNG or JPEG by name{_kinds(found.others)}"
     if found.aside:
-        yield f"{found.aside.total()} pictures are not read: they lie in {picture_labels.counted(found.aside)}"
+        yield f"not read: {counted(found.aside.total(), 'picture')} in {picture_labels.listed(found.aside)}"
 
 
 def _kinds(others: Counter[str]) -> str:
-    return f" ({picture_labels.counted(others)})" if others else ""
+    return f" ({picture_labels.listed(others)})" if others else ""

@@ -31,7 +31,7 @@ MOST = 8  # names in a message
 
 
 class Labels(NamedTuple):
-    """What is known of each picture."""
+    """The label of each picture, and whether it is for the evaluation."""
 
     y: NDArray[Any]  # as of a `Dataset`
     test: NDArray[np.bool_] | None  # (n,), of a column `test`
@@ -53,8 +53,8 @@ def of(
     return _of_folders(folder, pictures, depth, card)
 
 
-def counted(names: Counter[str]) -> str:
-    """Names with how often each occurs, the most frequent first."""
+def listed(names: Counter[str]) -> str:
+    """List names with how often each occurs, the most frequent first."""
     more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
     return ", ".join(f"{name}: {count}" for name, count in names.most_common(MOST)) + more
 
@@ -69,15 +69,15 @@ def _of_folders(folder: Path, pictures: Sequence[PurePosixPath], depth: int, car
 
 
 def _values(folder: Path, counts: Counter[str], card: Card) -> tuple[dict[str, Any], list[str]]:
-    """What each sub-folder's name stands for, and what to say about it."""
+    """Return the label that each sub-folder's name stands for, and notes for the user."""
     if card.task == "anomaly" and any(name.casefold() in NORMAL for name in counts):
         others = Counter({n: c for n, c in counts.items() if n.casefold() not in NORMAL})
-        notes = [f"count as anomalies: {counted(others)}"] if others and set(others) != {ANOMALY} else []
+        notes = [f"count as anomalies: {listed(others)}"] if others and set(others) != {ANOMALY} else []
         return {name: int(name in others) for name in counts}, notes
     values = {name: target_value(name, card, {}) for name in counts}
     strange = Counter({name: count for name, count in counts.items() if values[name] is None})
     if strange:
-        raise DataError(f"{folder}: pictures lie in {counted(strange)}; {_expected(next(iter(strange)), card)}")
+        raise DataError(f"{folder}: pictures lie in {listed(strange)}; {_expected(next(iter(strange)), card)}")
     y = {name: _row(value, card) for name, value in values.items()}
     missing = [card.labels[i] for i in range(len(card.labels)) if card.task == "classify" and i not in y.values()]
     return y, [f"no picture shows {', '.join(missing)}"] if missing and y else []
@@ -95,7 +95,7 @@ def _unknown(card: Card) -> Any:
 
 
 def _expected(name: str, card: Card) -> str:
-    """What a sub-folder may be called, and what else to do."""
+    """Say which names a sub-folder may have, and which table can give the labels instead."""
     table = f"or a table {TABLE} with the columns {FILE}, {', '.join(card.measured or ('label',))}"
     if card.task == "regress":
         return f"expected sub-folders named for the value of the only target, {table}"

@@ -47,7 +47,7 @@ def test_sub_folders_name_the_labels_and_pictures_are_those_of_the_gateway(tmp_p
     expected = [prepare(decode(paths[i].read_bytes()), SPEC) for i in order]
     assert found.x.dtype == np.uint8 and (found.x == np.array(expected)).all()
     assert found.y.tolist() == [2, 1, -1, 0] and not found.marked
-    assert found.notes == ("1 files are not read: no PNG or JPEG by their names (.txt: 1)",)
+    assert found.notes == ("not read: 1 file, no PNG or JPEG by name (.txt: 1)",)
 
 
 def test_names_are_in_the_order_that_a_camera_counts() -> None:
@@ -79,7 +79,7 @@ def test_folder_parted_for_the_evaluation(name: str, tmp_path: Path) -> None:
     found = read(tmp_path, card())
     both = zip(found.y.tolist(), found.test.tolist(), strict=True)
     assert found.marked and sorted(both) == [(0, False), (0, True), (1, False), (2, True)]
-    assert found.notes == ("1 pictures are not read: they lie in truth: 1",)
+    assert found.notes == ("not read: 1 picture in truth: 1",)
 
 
 def test_everything_beside_what_is_normal_is_an_anomaly(tmp_path: Path) -> None:
@@ -129,9 +129,7 @@ def test_damaged_pictures_are_left_out_and_counted_as_on_the_gateway(tmp_path: P
     (tmp_path / "sound/1.png").write_bytes(whole[:60])
     found = read(tmp_path, card())
     assert len(found.x) == len(found.y) == 2 and found.left_out == 1
-    assert any(
-        "1 pictures cannot be decoded and are left out; the first, sound/1.png: cut off" in n for n in found.notes
-    )
+    assert any("not decoded, and left out: 1 picture; the first, sound/1.png: cut off" in n for n in found.notes)
     (tmp_path / "sound/0.png").write_bytes(b"GIF89a")
     (tmp_path / "sound/2.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"none of 3 pictures can be decoded; the first, sound/0.png: no PNG or JPEG"):

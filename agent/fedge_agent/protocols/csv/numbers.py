@@ -58,7 +58,7 @@ def _grouped(decimal: str, thousands: str) -> Read:
 
 
 def instead_of_words(value: object) -> str:
-    """What to do where a channel reads words, such as a product's type; empty for what may be a number."""
+    """Say what to do when a channel reads words, such as a product's type; empty for a value that may be a number."""
     if not isinstance(value, str) or any(c.isdigit() for c in value):
         return ""
     return (
