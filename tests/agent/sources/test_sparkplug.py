@@ -257,6 +257,11 @@ def test_a_metric_of_a_device_that_is_ahead_has_the_time_of_its_message(broker: 
     with NpmSparkplug(broker, "node", "g", "ahead") as node, Reader(broker, "g/ahead//load") as reader:
         node.do(do="birth", born={"node": born()["node"], "devices": {}})
         reader.next("g/ahead//load", 1.5)
-        node.do(do="ndata", metrics=[metric("load", 2.5, timestamp=time.time_ns() // 1_000_000 + 40_000)])
+
+        def problem() -> str | None:
+            """Sent again, because a birth that the host asked for at its start may come behind and withdraw it."""
+            node.do(do="ndata", metrics=[metric("load", 2.5, timestamp=time.time_ns() // 1_000_000 + 40_000)])
+            return reader.problems.get("g/ahead//load")
+
+        assert "s ahead of its message" in reader.until(problem, "a problem")
         assert reader.next("g/ahead//load", 2.5).time_ns / 1e9 < time.time() + 1
-        assert "s ahead of its message" in reader.until(lambda: reader.problems.get("g/ahead//load"), "a problem")
