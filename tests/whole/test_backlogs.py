@@ -266,4 +266,4 @@ def test_a_position_and_an_inbox_that_are_lost_raise_nothing_new(logged: Logged)
     logged.wait(lambda: len(logged.events()) >= 8, "the events again")
     assert keys(logged) == first * 2
     assert "is damaged; the file is read from its beginning" in logged.told("gw")
-    assert "2 events are of rows that were read before; they keep their keys" in logged.told("gw")
+    assert "2 events of rows that were read before, with the same keys" in logged.told("gw")

@@ -29,7 +29,7 @@ def of_status(book: Mapping[str, Any]) -> list[str]:
             "fedge-agent event ack KEY (a fault) or event accept KEY (the new normal)"
         )
     if book["read_again"]:
-        made.append(f"{counted(book['read_again'], 'event')} of rows that were read before, with the keys of then")
+        made.append(f"{counted(book['read_again'], 'event')} of rows that were read before, with the same keys")
     if book["trimmed"]:
         made.append(f"withheld windows deleted, as an alarm lasts very long: {book['trimmed']:,}")
     return [*made, *(_shelf(Shelf(**shelf)) for shelf in book["shelved"])]
