@@ -16,7 +16,7 @@ ORDER = (
     "wire", "training", "convolutions", "trunk", "features", "early_warning", "rules", "aggregator", "demo", "faults",
     "soak",
 )  # fmt: skip
-COSTS = ("memory", "latency", "training", "bytes", "accuracy", "faults")
+COSTS = ("memory", "latency", "training", "convolutions", "bytes", "accuracy", "faults")
 
 
 def results() -> dict[str, dict[str, Any]]:
@@ -42,9 +42,28 @@ def costs() -> str:
         for figure in row["figures"]:
             if not any(figure in str(cell) for cell in _cells(found[row["from"]])):
                 raise ValueError(f"{figure!r} is not in benchmarks/results/{row['from']}.json")
-        text = row["text"].format(**found[row["from"]].get("values", {}))  # values of the last run, where it wrote them
+        values = found[row["from"]].get("values", {})  # of the last run, where it wrote them
+        text = row["text"].format(strongest=_strongest(found[row["from"]]), **_range(found[row["from"]]), **values)
         rows.append((row["what"], text, f"`{found[row['from']]['command']}`"))
     return table(("", "measured", "by"), rows)
+
+
+def _strongest(result: dict[str, Any]) -> str:
+    """Each net with its speed beside the strongest peer, by the table that names that peer."""
+    speeds: dict[tuple[str, str], list[str]] = {}
+    for part in result["tables"]:
+        if "strongest peer" in part["columns"]:
+            for cells in part["rows"]:
+                row = dict(zip(part["columns"], cells, strict=False))
+                speeds.setdefault((row["net"], row["strongest peer"]), []).append(row[f"times {row['strongest peer']}"])
+    return "; ".join(f"{net} {' and '.join(times)} ({peer})" for (net, peer), times in speeds.items())
+
+
+def _range(result: dict[str, Any]) -> dict[str, str]:
+    """The least and most speed of a table that is about one peer."""
+    about = [part for part in result["tables"] if (part["caption"] or "").startswith("Times as fast as")]
+    speeds = [row[part["columns"].index(o)] for part in about for row in part["rows"] for o in ("SGD", "Adam")]
+    return {"least": min(speeds, key=float), "most": max(speeds, key=float)} if speeds else {}
 
 
 def _cells(result: dict[str, Any]) -> list[Any]:

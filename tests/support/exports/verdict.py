@@ -9,7 +9,6 @@ trained gives in ONNX Runtime what it gives here.
 from __future__ import annotations
 
 import copy
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,14 +24,14 @@ from numpy.typing import NDArray
 
 from support.counterparts import counterpart
 
-from .exporting import Way, export, made
+from .exporting import Way, export, free, made
 from .leaving_out import dropped, kept
 from .matching import matched
 from .network import Network
+from .parts import NOT_EXPORTED, REFUSED, TRAINS, WRONG, line
 
 torch = counterpart("torch")
 
-TRAINS, REFUSED, WRONG, NOT_EXPORTED = "trains", "refused", "wrong", "not exported"
 Rows = NDArray[Any]
 
 
@@ -49,6 +48,7 @@ class Outcome(NamedTuple):
     why: str = ""
     head: str = TRAINS  # with the head trained alone
     held: float = 0.0  # share of the parameters whose gradient was held against autograd
+    free: bool = False  # whether the file says that its batch may have any size
 
 
 def outcome(name: str, network: Network, way: Way, folder: Path) -> Outcome:
@@ -57,19 +57,23 @@ def outcome(name: str, network: Network, way: Way, folder: Path) -> Outcome:
     try:
         export(net, network, way, path)
     except Exception as e:  # the exporter's own
-        return Outcome(name, way, NOT_EXPORTED, _line(e), NOT_EXPORTED)
+        return Outcome(name, way, NOT_EXPORTED, line(e), NOT_EXPORTED)
+    return _tried(Outcome(name, way, TRAINS, free=free(path)), path, network, net)
+
+
+def _tried(found: Outcome, path: Path, network: Network, net: Any) -> Outcome:
     try:
-        held = _whole(path, network, net)
+        found = found._replace(held=_whole(path, network, net))
     except ModelError as e:
-        return Outcome(name, way, REFUSED, _line(e, path), REFUSED)
+        return found._replace(verdict=REFUSED, why=line(e), head=REFUSED)
     except Wrong as e:
-        return Outcome(name, way, WRONG, _line(e), WRONG)
+        return found._replace(verdict=WRONG, why=line(e), head=WRONG)
     try:
         _head(path, network, net)
     except (ModelError, Wrong) as e:
         verdict = WRONG if isinstance(e, Wrong) else REFUSED
-        return Outcome(name, way, TRAINS, f"by its head: {_line(e, path)}", verdict, held)
-    return Outcome(name, way, TRAINS, held=held)
+        return found._replace(why=f"by its head: {line(e)}", head=verdict)
+    return found
 
 
 def _whole(path: Path, network: Network, net: Any) -> float:
@@ -257,10 +261,3 @@ def _targets(network: Network, rng: np.random.Generator) -> Any:
     if network.outputs == 0:
         return np.arange(network.rows) % len(network.labels)
     return rng.normal(size=(network.rows, network.outputs))
-
-
-def _line(e: Exception, path: Path | None = None) -> str:
-    """The first line of an error, without the file's name."""
-    text = str(e).replace(f"{path}: ", "") if path is not None else str(e)
-    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines() if line.strip()]
-    return (lines[0] if lines else type(e).__name__)[:300]

@@ -9,7 +9,9 @@ trainable variables, each as one vector. Needs `pip install keras tensorflow-cpu
 
 from __future__ import annotations
 
+import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,14 @@ def write(name: str) -> None:
     net.export(str(HERE / f"{name}.onnx"), format="onnx", verbose=False)
 
 
-if __name__ == "__main__":
-    for each in sys.argv[1:] or NETWORKS:
+def main(names: list[str]) -> None:
+    """Write these networks, or all, which are of one version of the tools."""
+    if not names:
+        made = {tool: version(tool) for tool in ("keras", "tensorflow-cpu", "tf2onnx")}
+        (HERE / "versions.json").write_text(json.dumps(made, indent=1) + "\n", "utf-8")
+    for each in names or NETWORKS:
         write(each)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -11,14 +11,13 @@ from support.counterparts import counterpart
 counterpart("torch")
 counterpart("onnxscript")
 
-from support.exports import page  # noqa: E402
+from support.exports import parts, torch_tables  # noqa: E402
 from support.exports.exporting import Way, export, made  # noqa: E402
 from support.exports.recordings import card_file, recorded, trained_parameters  # noqa: E402
 from support.exports.registry import NETWORKS, some  # noqa: E402
-from support.exports.verdict import REFUSED  # noqa: E402
 
-PAGE = page.PAGE.read_text("utf-8")
-TAKEN = [(n, w) for n, w in some() if REFUSED not in page.said_of(PAGE, n, w)]
+PAGE = parts.PAGE.read_text("utf-8")
+TAKEN = [(n, w) for n, w in some() if torch_tables.said_of(PAGE, n, w) != parts.REFUSED]
 
 
 @pytest.mark.slow
