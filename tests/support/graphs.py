@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
 import numpy as np
 import onnx
-from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
+from fedge_models.graph.card import Card, Channel, Target, WindowSpec, write_card
 from fedge_models.graph.trainable import TrainableGraph
 from onnx import TensorProto, helper, numpy_helper
 
@@ -46,7 +47,14 @@ def fitting(x: tuple[int, ...], y: tuple[int, ...]) -> Card:
     count, length = (x[0], 1) if len(x) == 1 else (x[0], x[1]) if len(x) == 2 else (1, 1)
     base = RAW if y == (3,) else PLAIN
     channels = tuple(Channel(f"c{i}") for i in range(max(count, 1)))
-    return msgspec.structs.replace(base, channels=channels, window=WindowSpec(10, max(length, 1), 8))
+    targets = named(y) if base is PLAIN else ()
+    return msgspec.structs.replace(base, channels=channels, window=WindowSpec(10, max(length, 1), 8), targets=targets)
+
+
+def named(y: tuple[int, ...]) -> tuple[Target, ...]:
+    """A target for each of a few values, so that a graph may give them as a matrix."""
+    count = math.prod(y)
+    return tuple(Target(f"t{i}") for i in range(count)) if 1 < count <= 512 else ()
 
 
 def normal(*shape: int) -> np.ndarray:

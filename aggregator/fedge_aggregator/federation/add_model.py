@@ -37,7 +37,7 @@ def add_model(
     with bounded_memory(room_for(path), str(path)):
         data = read_model(path, card, trainable)
         graph = TrainableGraph.load(data, where=str(path))
-        check_fed(graph.card, graph.input_shape, str(path))
+        check_fed(graph.card, graph.input_shape, graph.output_shape, str(path))
         check_local(graph, str(path))
         graph.probe()
         check_served(data, graph, str(path))

@@ -53,6 +53,17 @@ def check_targets(y: NDArray[Any], card: Card, outputs: tuple[int, ...]) -> None
         raise ValueError(f"targets of each sample: {given}; expected {wanted}{names}, as the model gives")
 
 
+def unnamed(card: Card, outputs: tuple[int, ...]) -> str:
+    """What to say of several values of a regression that the card does not name; empty where there are none."""
+    count = math.prod(outputs)
+    if card.task != "regress" or card.targets or count == 1:
+        return ""
+    return (
+        f"targets: gives {count} values for a sample, and the card names no targets, so it trains from arrays with y "
+        f"(n, {count}) only; for tables and gateways, list {count} targets on the card in their order"
+    )
+
+
 def _check_rows(array: NDArray[Any], name: str, rows: int) -> None:
     if len(array) != rows:
         raise ValueError(f"array {name!r} has {len(array)} rows, 'x' has {rows}")

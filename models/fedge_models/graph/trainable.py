@@ -19,6 +19,7 @@ from ..ops.operator import Array, Node
 from ..ops.registry import OPERATORS
 from ..system.malloc import LARGE_BYTES, give_back
 from . import nodes, onnx_file
+from .array_labels import unnamed
 from .card import Card, read_card
 from .dense_chain import Layer, dense_chain
 from .execution import Execution, aim
@@ -58,6 +59,8 @@ class TrainableGraph:
             raise ModelError(f"{where}: no float initializer matches trainable {patterns!r}{fixed}")
         self._input, self.input_shape = onnx_file.single(model.graph.input, stored, "input", where)
         self._output, self.output_shape = onnx_file.single(model.graph.output, {}, "output", where)
+        if text := unnamed(self.card, self.output_shape):
+            self.notes += (text,)
         if self.card.task in ("classify", "multilabel") and self.output_shape != (len(self.card.labels),):
             wanted = f"one value for each of the {len(self.card.labels)} labels"
             raise ModelError(f"{where}: gives {self.output_shape} for a sample, the card promises {wanted}")

@@ -191,7 +191,7 @@ def _kinds(name: str, values: NDArray[Any], nodes: list[onnx.NodeProto]) -> Iter
         yield "a mask"
     if operators <= {"Add", "Concat"} and are_positions(values):
         yield "a table of positions"
-    if operators <= {*ELEMENTWISE, "Concat", "Einsum", "MatMul"} and is_ramp(values):
+    if operators <= {*ELEMENTWISE, "Concat", "Einsum", "MatMul", "Unsqueeze"} and is_ramp(values):
         yield "a ramp, as of indices or frequencies"
     if operators == {"InstanceNormalization"} and made_up(name) and np.ptp(values) == 0:
         yield MADE_UP

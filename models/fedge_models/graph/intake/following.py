@@ -23,6 +23,7 @@ KNOW_NO_SAMPLES = ("Shape", "Size")
 RULES: dict[str, Rule] = {
     **dict.fromkeys(FIRST, values.first),
     **dict.fromkeys(("GRU", "LSTM", "RNN"), values.recurrent),
+    "AffineGrid": shapes.affine_grid,
     "CastLike": shapes.castlike,
     "Concat": shapes.concat,
     "DFT": values.dft,
@@ -33,7 +34,9 @@ RULES: dict[str, Rule] = {
     "GatherElements": shapes.gatherelements,
     "GatherND": shapes.gathernd,
     "Gemm": values.gemm,
+    "GridSample": shapes.together,
     "MatMul": values.matmul,
+    "OneHot": shapes.one_hot,
     "Pad": shapes.pad,
     "Reshape": shapes.reshape,
     "Resize": shapes.resize,

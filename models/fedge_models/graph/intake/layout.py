@@ -15,6 +15,7 @@ import numpy as np
 
 from ...errors import ModelError
 from ...protos import tensor
+from ..array_labels import unnamed
 from ..card import Card
 from ..notes import note, notes
 from .axes import time_first
@@ -193,14 +194,17 @@ def _check_features(model: onnx.ModelProto, given: onnx.ValueInfoProto, card: Ca
     )
 
 
-def check_fed(card: Card, shape: tuple[int, ...], where: str) -> None:
-    """Raise ModelError when a gateway with the card's channels and window gives something else than samples (*shape).
+def check_fed(card: Card, shape: tuple[int, ...], outputs: tuple[int, ...], where: str) -> None:
+    """Raise ModelError when a gateway with the card's channels and window gives something else than samples (*shape),
+    or can measure no targets for what the graph gives, (*outputs).
 
-    For a federation, whose gateways must be able to feed the model.
+    For a federation, whose gateways must be able to feed and train the model.
     """
     wanted = window_shape(card)
     if wanted is not None and shape != wanted and _refuse((0, *shape), card, wanted, where):
         raise ModelError(f"{where}: the input takes {_words(shape)} for a sample, but {PLACEHOLDER}")
+    if text := unnamed(card, outputs):
+        raise ModelError(f"{where}: {text}")
 
 
 def _refuse(declared: tuple[int, ...], card: Card, wanted: tuple[int, ...], where: str) -> bool:

@@ -43,6 +43,7 @@ from .stored import as_initializers
 from .training_mode import for_serving
 from .transposed import tie_transposed
 from .untie import untie
+from .vectors import without_vectors
 
 if TYPE_CHECKING:
     import onnx
@@ -74,6 +75,7 @@ PASSES: tuple[Step, ...] = (
     explicit_pads,
     for_serving,
     as_a_gateway_feeds,
+    without_vectors,
     any_batch,
     own_dimension,
     tie_transposed,

@@ -192,14 +192,56 @@ def pad(places: Places, node: onnx.NodeProto) -> None:
 
 
 def resize(places: Places, node: onnx.NodeProto) -> None:
+    """From opset 18 on, what is cropped and how large the result is can be given for the other dimensions only."""
+    place, rank = places.one(node), len(places.shape(node.input[0]))
+    if places.attribute(node, "axes") is not None:
+        places.put(node, place)
+        return
+    sizes = places.integers(node, 3, "sizes") if len(node.input) > 3 and node.input[3] else None
+    crops = places.attribute(node, "coordinate_transformation_mode") == b"tf_crop_and_resize"
+    if max(o.version for o in places.model.opset_import if o.domain in ("", "ai.onnx")) < 18:
+        if sizes is not None:
+            places.sizes(node, 3, sizes, place.axis, node.input[0])
+    elif sizes is not None or crops:
+        _resize_the_others(places, node, [a for a in range(rank) if a != place.axis], crops)
+    places.put(node, place)
+
+
+def _resize_the_others(places: Places, node: onnx.NodeProto, rest: list[int], crops: bool) -> None:
+    """Give a Resize what it was given for each dimension for those of `rest` only."""
     from onnx import helper
 
-    place, shape = places.one(node), places.shape(node.input[0])
-    if len(node.input) > 3 and node.input[3] and places.attribute(node, "axes") is None:
-        rest = [a for a in range(len(shape)) if a != place.axis]
-        sizes = places.integers(node, 3, "sizes") or []
-        if max(o.version for o in places.model.opset_import if o.domain in ("", "ai.onnx")) < 18:
-            raise MismatchError("has the batch in its sizes")
-        places.constant(node, 3, [sizes[a] for a in rest])
-        node.attribute.append(helper.make_attribute("axes", rest))
+    rank = len(rest) + 1
+    for position, parts in ((1, [*rest, *(a + rank for a in rest)]), (2, rest), (3, rest)):
+        if position >= len(node.input) or not node.input[position] or (position == 1 and not crops):
+            continue
+        values = places.values[node.input[position]]
+        if values.size:
+            node.input[position] = places.stored(node, position, values[parts])
+    node.attribute.append(helper.make_attribute("axes", rest))
+
+
+def together(places: Places, node: onnx.NodeProto) -> None:
+    """Inputs that all have the samples first; one that is the same for all is repeated."""
+    if {places.found[n] for n in node.input if n in places.found} != {Place(0)}:
+        raise MismatchError("expects the samples first")
+    like = next(n for n in node.input if n in places.found)
+    for position, name in enumerate(node.input[:2]):
+        if name not in places.found:
+            places.repeat(node, position, 0, like)
+    places.put(node, Place(0))
+
+
+def affine_grid(places: Places, node: onnx.NodeProto) -> None:
+    """Its second input is the size of the pictures, the batch too."""
+    place = places.one(node)
+    if place != Place(0):
+        raise MismatchError("expects the samples first")
+    places.sizes(node, 1, places.integers(node, 1, "size") or [], 0, node.input[0])
     places.put(node, place)
+
+
+def one_hot(places: Places, node: onnx.NodeProto) -> None:
+    place, rank = places.one(node), len(places.shape(node.output[0]))
+    new = places.number(node, "axis", -1) % rank
+    places.put(node, place._replace(axis=place.axis + (new <= place.axis)))

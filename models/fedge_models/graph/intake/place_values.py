@@ -9,6 +9,7 @@ import numpy as np
 
 from .constants import made_up
 from .places import MismatchError, Place, Places
+from .provenance import is_marked
 
 if TYPE_CHECKING:
     import onnx
@@ -127,13 +128,22 @@ def recurrent(places: Places, node: onnx.NodeProto) -> None:
             if name in places.found:
                 if places.found[name] != wanted:
                     raise MismatchError("expects the samples elsewhere")
-            elif not places.values[name].any() and made_up(name):
+            elif not places.values[name].any() and not _is_learnt(places, name):
                 node.input[position] = ""  # zero is what it begins with anyway
             else:
                 places.repeat(node, position, wanted.axis, node.input[0])
     for position, name in enumerate(node.output):
         if name:
             places.found[name] = Place(0 if last else 2 if position == 0 else 1)
+
+
+def _is_learnt(places: Places, name: str) -> bool:
+    """Whether a constant is, or is computed from, what may be a parameter; a fresh one is often zero."""
+    makers, names = {o: n for n in places.graph.node for o in n.output}, {name}
+    while inner := [n for n in names if n in makers]:
+        names = names.difference(inner).union(*(makers[n].input for n in inner))
+    marked = {t.name for t in places.graph.initializer if is_marked(t)}
+    return any(not made_up(n) and n not in marked for n in names if n and places.values[n].dtype.kind == "f")
 
 
 def einsum(places: Places, node: onnx.NodeProto) -> None:

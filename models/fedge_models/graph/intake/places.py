@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...protos import attribute, tensor
 from .runtime import Values
@@ -67,11 +68,16 @@ class Places:
 
     def constant(self, node: onnx.NodeProto, position: int, values: list[int]) -> None:
         """Give a node other constant integers."""
-        name = f"{node.output[0]}.{node.op_type.lower()}{position}"
-        self.graph.initializer.append(tensor(name, np.array(values, np.int64)))
+        name = self.stored(node, position, np.array(values, np.int64))
         while len(node.input) <= position:
             node.input.append("")
         node.input[position] = name
+
+    def stored(self, node: onnx.NodeProto, position: int, values: NDArray[Any]) -> str:
+        """Store another constant for an input of a node; return its name."""
+        name = f"{node.output[0]}.{node.op_type.lower()}{position}"
+        self.graph.initializer.append(tensor(name, values))
+        return name
 
     def put(self, node: onnx.NodeProto, place: Place) -> None:
         for name in node.output:
@@ -93,6 +99,9 @@ class Places:
                 continue
             axis = place.axis - (rank - len(self.shape(name)))
             if 0 <= axis < len(self.shape(name)) and self.shape(name)[axis] != 1:
+                if repeats and place.outer * place.inner == 1:
+                    self.one_row(node, position, axis)
+                    continue
                 if not (repeats and self.batch == place.outer == 1 and self.shape(name)[axis] == place.inner):
                     raise MismatchError("a constant of it differs between samples")
                 self.tile(node, position, axis, next(n for n in node.input if n in self.found))
@@ -111,34 +120,63 @@ class Places:
             (at, [place.axis]), (inner, [place.inner]), (pre, ones[:axis]), (post, ones[axis + 1 :]),
         ):  # fmt: skip
             self.graph.initializer.append(tensor(name, np.array(integers, np.int64)))
-        self.edits.setdefault(self.at, []).extend(
-            [
-                helper.make_node("Shape", [like], [sizes]),
-                helper.make_node("Gather", [sizes, at], [parts], axis=0),
-                helper.make_node("Div", [parts, inner], [count]),
-                helper.make_node("Concat", [pre, count, post], [times], axis=0),
-                helper.make_node("Tile", [node.input[position], times], [tiled]),
-            ]
+        self._before(
+            helper.make_node("Shape", [like], [sizes]),
+            helper.make_node("Gather", [sizes, at], [parts], axis=0),
+            helper.make_node("Div", [parts, inner], [count]),
+            helper.make_node("Concat", [pre, count, post], [times], axis=0),
+            helper.make_node("Tile", [node.input[position], times], [tiled]),
         )
         node.input[position] = tiled
 
     def repeat(self, node: onnx.NodeProto, position: int, axis: int, like: str) -> None:
-        """Expand a constant of one sample to as many as `like` has."""
+        """Expand a constant that is the same for each sample to as many as `like` has."""
         from onnx import helper
 
         shape, stem = [*self.shape(node.input[position])], f"{node.output[0]}.{position}"
-        if shape[axis] != 1 or self.found[like].outer * self.found[like].inner != 1:
-            raise MismatchError("a constant of it differs between samples")
-        names = [f"{stem}.{part}" for part in ("sizes", "count", "shape", "repeated", "first", "before", "after")]
-        sizes, count, whole, repeated, first, before, after = names
-        for name, integers in ((first, [self.found[like].axis]), (before, shape[:axis]), (after, shape[axis + 1 :])):
-            self.graph.initializer.append(tensor(name, np.array(integers, np.int64)))
-        self.edits.setdefault(self.at, []).extend(
-            [
-                helper.make_node("Shape", [like], [sizes]),
-                helper.make_node("Gather", [sizes, first], [count], axis=0),
-                helper.make_node("Concat", [before, count, after], [whole], axis=0),
-                helper.make_node("Expand", [node.input[position], whole], [repeated]),
-            ]
-        )
+        if shape[axis] != 1:
+            self.one_row(node, position, axis)
+        whole, repeated = self._counted(stem, like, shape[:axis], shape[axis + 1 :]), f"{stem}.repeated"
+        self._before(helper.make_node("Expand", [node.input[position], whole], [repeated]))
         node.input[position] = repeated
+
+    def one_row(self, node: onnx.NodeProto, position: int, axis: int) -> None:
+        """Take the first of a constant's rows, one for each sample of the batch, which must be equal."""
+        from onnx import helper
+
+        name = node.input[position]
+        rows, first = np.moveaxis(self.values[name], axis, 0), f"{node.output[0]}.{position}.row"
+        if len(rows) != self.batch or (rows != rows[:1]).any():
+            raise MismatchError("a constant of it differs between samples")
+        ends = [f"{first}.{part}" for part in ("start", "end", "axis")]
+        for end, number in zip(ends, (0, 1, axis), strict=True):
+            self.graph.initializer.append(tensor(end, np.array([number], np.int64)))
+        self._before(helper.make_node("Slice", [name, *ends], [first]))
+        node.input[position] = first
+        self.values[first] = np.moveaxis(rows[:1], 0, axis)
+
+    def sizes(self, node: onnx.NodeProto, position: int, sizes: list[int], axis: int, like: str) -> None:
+        """Give a node sizes of which the one at `axis` is how many samples `like` has."""
+        node.input[position] = self._counted(f"{node.output[0]}.{position}", like, sizes[:axis], sizes[axis + 1 :])
+
+    def _counted(self, stem: str, like: str, before: list[int], after: list[int]) -> str:
+        """The name of integers: those before, how many samples `like` has, and those after."""
+        from onnx import helper
+
+        if self.found[like].outer * self.found[like].inner != 1:
+            raise MismatchError("samples lie beside others")
+        sizes, count, whole, at, head, tail = (
+            f"{stem}.{part}" for part in ("sizes", "count", "shape", "first", "before", "after")
+        )
+        for name, integers in ((at, [self.found[like].axis]), (head, before), (tail, after)):
+            self.graph.initializer.append(tensor(name, np.array(integers, np.int64)))
+        self._before(
+            helper.make_node("Shape", [like], [sizes]),
+            helper.make_node("Gather", [sizes, at], [count], axis=0),
+            helper.make_node("Concat", [head, count, tail], [whole], axis=0),
+        )
+        return whole
+
+    def _before(self, *nodes: onnx.NodeProto) -> None:
+        """Put nodes before the one that is looked at."""
+        self.edits.setdefault(self.at, []).extend(nodes)

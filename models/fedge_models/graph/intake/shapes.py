@@ -2,7 +2,8 @@
 """Know the shape of the output from two samples, not from what an exporter declared, and give it the card's form.
 
 LSTM autoencoders and detection heads declare none, `squeeze(-1)` leaves a single value without a dimension, and a
-reconstruction in another layout is turned back into that of the input.
+reconstruction in another layout is turned back into that of the input. A matrix of values is refused where the card
+has no place for it: such values would be trained as if they were others.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from .runtime import Opened, dims, samples, single_input
 if TYPE_CHECKING:
     import onnx
 
+Shape = tuple[int, ...]  # of what belongs to one sample
 RETURNED = "fedge.returned"
 SINGLE = ("Cast", "Identity", "Sigmoid")
+MOMENTS = "end the network with the last, or the mean, of the {} samples of a window"
 
 
 def output_shape(model: onnx.ModelProto, card: Card, where: str) -> bool:
@@ -43,15 +46,11 @@ def output_shape(model: onnx.ModelProto, card: Card, where: str) -> bool:
         return False  # the probe says that it was exported for another batch
     shape = found.shape[1:]
     wanted = _wanted(card, dims(given)[1:], shape)
-    if shape != wanted and prod(shape) != prod(wanted):
-        raise ModelError(
-            f"{where}: gives {shape} for a sample, but the card ({card.task}) promises {wanted}; "
-            "change the card, or export the network with such an output"
-        )
-    square = card.task == "anomaly" and len({*wanted[:2]}) == 1 and wanted[0] > 1 and not _is_returned(model)
-    relaid = shape != wanted or (square and any(n.name == TURNED for n in model.graph.node))
+    _check_fit(card, shape, wanted, where)
+    turn = card.task == "anomaly" and _is_turned(model, shape, wanted)
+    relaid = shape != wanted or turn
     if relaid:
-        _reshape(model, shape, wanted)
+        _reshape(model, shape, wanted, turn)
         note(model, f"output: {shape} for a sample is laid out as {wanted}")
     return _declare(outputs[0], wanted) or relaid
 
@@ -72,11 +71,7 @@ def own_dimension(model: onnx.ModelProto, card: Card, where: str) -> bool:
     return True
 
 
-def _is_returned(model: onnx.ModelProto) -> bool:
-    return any(n.name == RETURNED for n in model.graph.node)
-
-
-def _wanted(card: Card, given: tuple[int, ...], found: tuple[int, ...]) -> tuple[int, ...]:
+def _wanted(card: Card, given: Shape, found: Shape) -> Shape:
     """What the card promises for a sample."""
     if card.task == "anomaly":
         return given
@@ -84,13 +79,52 @@ def _wanted(card: Card, given: tuple[int, ...], found: tuple[int, ...]) -> tuple
         return (len(card.labels),)
     if card.task == "classify":
         return (1,) if prod(found) == 1 else (len(card.labels),)  # one value for two classes is no shape's matter
-    if card.targets:
-        return (len(card.targets),)
-    return found or (1,)
+    return (len(card.targets) or prod(found),)
 
 
-def _reshape(model: onnx.ModelProto, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-    """Put a Reshape behind the output, and a Transpose where the input was turned; the output keeps its name."""
+def _check_fit(card: Card, shape: Shape, wanted: Shape, where: str) -> None:
+    """Raise ModelError unless the values of a sample can be those that the card promises."""
+    several = len(_plain(shape)) > 1  # a matrix, not one row
+    meant = {
+        "anomaly": len(_plain(wanted)) < 2 or _plain(shape) in (_plain(wanted), _plain(_back(wanted))),
+        "regress": len(card.targets) > 0,
+    }
+    if prod(shape) == prod(wanted) and (not several or meant.get(card.task, False)):
+        return
+    promised, do = f"promises {wanted}", "change the card, or export the network with such an output"
+    if several and card.task != "anomaly" and card.window.length > 1 and card.window.length in shape:
+        do = MOMENTS.format(card.window.length)
+    if card.task == "regress" and not card.targets:
+        promised = "names no targets, so it promises one value, or one row of them"
+        do = f"list {prod(shape)} targets on it, or {do.removeprefix('change the card, or ')}"
+    raise ModelError(f"{where}: gives {shape} for a sample, but the card ({card.task}) {promised}; {do}")
+
+
+def _plain(shape: Shape) -> Shape:
+    """The dimensions that are more than a place for one value."""
+    return tuple(n for n in shape if n != 1)
+
+
+def _back(shape: Shape) -> Shape:
+    """A window (time, channels), or a picture (height, width, colours), of the shape that a gateway gives."""
+    return (*shape[1:], shape[0])
+
+
+def _is_turned(model: onnx.ModelProto, shape: Shape, wanted: Shape) -> bool:
+    """Whether a reconstruction has the channels or colours last."""
+    if len(wanted) not in (2, 3):
+        return False
+    as_wanted, as_back = (_plain(shape) == _plain(other) for other in (wanted, _back(wanted)))
+    if as_wanted != as_back:
+        return as_back
+    names = {n.name for n in model.graph.node}
+    if TURNED not in names or RETURNED in names:
+        return False
+    return shape != wanted or (len({*wanted[:2]}) == 1 and wanted[0] > 1)
+
+
+def _reshape(model: onnx.ModelProto, shape: Shape, wanted: Shape, turn: bool) -> None:
+    """Put a Reshape behind the output, and a Transpose where it has the channels last; the output keeps its name."""
     from onnx import helper
 
     name = model.graph.output[0].name
@@ -100,20 +134,18 @@ def _reshape(model: onnx.ModelProto, shape: tuple[int, ...], wanted: tuple[int, 
             for position, read in enumerate(names):
                 if read == name:
                     names[position] = last
-    turned = any(n.name == TURNED for n in model.graph.node) and len(wanted) in (2, 3)
-    sizes, perm = wanted, [0, 2, 1]
-    if turned:
-        sizes, perm = ((wanted[1], wanted[0]), perm) if len(wanted) == 2 else ((*wanted[1:], wanted[0]), [0, 3, 1, 2])
+    sizes = _back(wanted) if turn else wanted
     if sizes != shape:
-        made = f"{name}.laid" if turned else name
+        made = f"{name}.laid" if turn else name
         model.graph.initializer.append(tensor("fedge.output", np.array([-1, *sizes], np.int64)))
         model.graph.node.append(helper.make_node("Reshape", [last, "fedge.output"], [made], name="fedge.given"))
         last = made
-    if turned:
+    if turn:
+        perm = [0, len(wanted), *range(1, len(wanted))]
         model.graph.node.append(helper.make_node("Transpose", [last], [name], name=RETURNED, perm=perm))
 
 
-def _declare(output: onnx.ValueInfoProto, shape: tuple[int, ...]) -> bool:
+def _declare(output: onnx.ValueInfoProto, shape: Shape) -> bool:
     """Declare the shape after the batch. Return whether it was another one."""
     declared = dims(output)
     if declared[1:] == shape and declared[:1] == (0,):

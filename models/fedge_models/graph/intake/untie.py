@@ -29,6 +29,7 @@ from .layers import RECURRENT, ROLES, is_generated, module
 from .loops import Loops, Reader
 from .norm_layout import own_layout
 from .provenance import is_marked
+from .vectors import columns_of
 
 if TYPE_CHECKING:
     import onnx
@@ -56,12 +57,16 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
     parted = {n for n, t in stored.items() if t.data_type == FLOAT and len(t.dims) and n not in fixed_names}
     merged = _without_identities(graph, parted)
     _check_listed(card, {*stored, *merged}, where)
+    columns, through = columns_of(graph), []
     readers: dict[str, list[Reader]] = {}
     for node in graph.node:
         for position, name in enumerate(node.input):
-            source = merged.get(name, name)
-            if source in parted:
-                readers.setdefault(source, []).append(Reader(node, position, name, laid_out.get(node.output[0], -1)))
+            column = columns.get(name)
+            read = name if column is None else column.input[0]
+            source = merged.get(read, read)
+            if source in parted and node.output[0] not in columns:
+                readers.setdefault(source, []).append(Reader(node, position, read, laid_out.get(node.output[0], -1)))
+                through += [] if column is None else [(node, position, column)]
     names = FreeNames({*stored, *(n for node in graph.node for n in (*node.input, *node.output))} - {*merged})
     changed = bool(laid_out) and card.batch_norm == "updated" and note(model, STAYING)
     changed, fixed, loops = changed or bool(merged), _without_input(graph), Loops(graph.node, stored, readers)
@@ -87,6 +92,8 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
                 text = f"shared: {name} is read by {_who(several)} and stays one tensor{why}"
                 changed = note(model, text) or changed
         changed = changed or bool(made)
+    for node, position, column in through:
+        column.input[0], node.input[position] = node.input[position], column.output[0]
     return _say_idle(model, card) or changed
 
 

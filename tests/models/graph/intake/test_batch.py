@@ -13,7 +13,7 @@ from fedge_models.errors import ModelError
 from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
 from fedge_models.graph.intake import read_model
 from fedge_models.graph.trainable import TrainableGraph
-from support.graphs import N, check_gradient, ints, normal, run_ort, small
+from support.graphs import N, check_gradient, ints, named, normal, run_ort, small
 
 H = 3  # width of what is recurrent
 
@@ -29,7 +29,7 @@ def taken(case: Case, folder: Path, batch: int = 1, opset: int = 18) -> tuple[on
     channels = tuple(Channel(f"c{i}") for i in range(x[0]))
     features = ("mean",) if len(x) == 1 else ()
     window = WindowSpec(1, x[-1] if len(x) > 1 else 1, 1)
-    card = Card("regress", channels, window, features, layout="channels_first")
+    card = Card("regress", channels, window, features, targets=named(y), layout="channels_first")
     write_card(model, card)
     (folder / "m.onnx").write_bytes(model.SerializeToString())
     data = read_model(folder / "m.onnx")
@@ -181,6 +181,49 @@ CASES: dict[str, Case] = {
         [N("STFT", ["x", "by", "window"], ["f"]), N("Reshape", ["f", "s"], ["r"]), N("MatMul", ["r", "a"], ["y"])],
         {"by": np.array(2), "window": 1 + np.abs(normal(4)), "s": ints(1, 30), "a": normal(30, 2)}, (12,), (2,),
     ),
+    "a crop, and sizes of every dimension": (
+        [N("Unsqueeze", ["x", "last"], ["u"]),
+         N("Resize", ["u", "roi", "", "s"], ["r"], mode="linear", coordinate_transformation_mode="tf_crop_and_resize",
+           extrapolation_value=0.3),
+         N("Reshape", ["r", "t"], ["f"]), N("MatMul", ["f", "a"], ["y"])],
+        {"last": ints(-1), "roi": np.array([0, 0, 0.1, 0, 1, 1, 1.2, 1], np.float32), "s": ints(1, 2, 4, 1),
+         "t": ints(1, 8), "a": normal(8, 2)}, (2, 6), (2,),
+    ),
+    "sizes of an affine grid": (
+        [N("Unsqueeze", ["x", "one"], ["p"]), N("Reshape", ["x", "rows"], ["f"]), N("MatMul", ["f", "a"], ["t"]),
+         N("Reshape", ["t", "two"], ["theta"]), N("AffineGrid", ["theta", "size"], ["grid"]),
+         N("GridSample", ["p", "grid"], ["g"]), N("Reshape", ["g", "rows"], ["y"])],
+        {"one": ints(1), "rows": ints(1, 12), "a": 0.3 * normal(12, 6), "two": ints(1, 2, 3), "size": ints(1, 1, 3, 4)},
+        (3, 4), (12,),
+    ),
+    "a learnt grid": (
+        [N("Unsqueeze", ["x", "one"], ["p"]), N("Expand", ["theta", "lead"], ["e"]),
+         N("AffineGrid", ["e", "size"], ["grid"]), N("GridSample", ["p", "grid"], ["g"]),
+         N("Reshape", ["g", "s"], ["f"]), N("MatMul", ["f", "a"], ["y"])],
+        {"one": ints(1), "theta": 0.3 * normal(1, 2, 3), "lead": ints(1, 2, 3), "size": ints(1, 1, 3, 4),
+         "s": ints(1, 12), "a": normal(12, 2)}, (3, 4), (2,),
+    ),
+    "classes of samples": (
+        [N("ArgMax", ["x"], ["i"], axis=1, keepdims=0), N("OneHot", ["i", "depth", "values"], ["h"]),
+         N("Concat", ["h", "x"], ["c"], axis=1), N("Reshape", ["c", "s"], ["r"]), N("MatMul", ["r", "a"], ["y"])],
+        {"depth": np.array(4), "values": np.array([0, 1], np.float32), "s": ints(1, 8), "a": normal(8, 2)}, (4,), (2,),
+    ),
+    "scores by a vector": (
+        [N("MatMul", ["v", "x"], ["e"]), N("Softmax", ["e"], ["p"], axis=1), N("Reshape", ["p", "s"], ["r"]),
+         N("MatMul", ["r", "a"], ["y"])],
+        {"v": normal(2), "s": ints(1, 6), "a": normal(6, 2)}, (2, 6), (2,),
+    ),
+    "zero states that are cut out of those of two layers": (
+        [N("Slice", ["/states", "zero", "one", "zero"], ["h0"]), *recurrent("LSTM", 4, "h0", "h0"),
+         N("Squeeze", ["last", "zero"], ["y"])],
+        {"/states": np.zeros((2, 1, H), np.float32), "zero": ints(0), "one": ints(1), **weights(4)}, (2, 6), (H,),
+    ),
+    "learnt states that are still zero, cut out of those of two layers": (
+        [N("Slice", ["states", "zero", "one", "zero"], ["val_3"]), N("Expand", ["val_3", "s"], ["val_4"]),
+         *recurrent("GRU", 3, "val_4"), N("Squeeze", ["last", "zero"], ["y"])],
+        {"states": np.zeros((2, 1, H), np.float32), "zero": ints(0), "one": ints(1), "s": ints(1, 1, H), **weights(3)},
+        (2, 6), (H,),
+    ),
     "DFT": (
         [N("Unsqueeze", ["x", "last"], ["u"]), N("DFT", ["u"], ["f"], axis=2, onesided=1),
          N("Reshape", ["f", "s"], ["r"]), N("MatMul", ["r", "a"], ["y"])],
@@ -191,7 +234,7 @@ CASES: dict[str, Case] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_batch_of_one_is_freed(name: str, tmp_path: Path) -> None:
-    model, data = taken(CASES[name], tmp_path)
+    model, data = taken(CASES[name], tmp_path, opset=20 if "grid" in name else 18)
     x = normal(5, *CASES[name][2])
     expected, y = one_by_one(model, x), run_ort(data, x)
     np.testing.assert_allclose(y.reshape(5, -1), expected, rtol=1e-5, atol=1e-6)
@@ -204,8 +247,12 @@ def test_batch_of_one_is_freed(name: str, tmp_path: Path) -> None:
 def test_zero_states_are_no_parameters_and_learnt_ones_are(tmp_path: Path) -> None:
     _, data = taken(CASES["zero states of an LSTM"], tmp_path)
     assert {t.name for t in TrainableGraph.load(data).layout} == {"w", "r", "b"}
+    _, data = taken(CASES["zero states that are cut out of those of two layers"], tmp_path)
+    assert {t.name for t in TrainableGraph.load(data).layout} == {"w", "r", "b"}
     _, data = taken(CASES["learnt state of a GRU"], tmp_path)
     assert {t.name for t in TrainableGraph.load(data).layout} == {"w", "r", "b", "h0"}
+    _, data = taken(CASES["learnt states that are still zero, cut out of those of two layers"], tmp_path)
+    assert {t.name for t in TrainableGraph.load(data).layout} == {"w", "r", "b", "states"}
 
 
 @pytest.mark.parametrize("batch", [3, 8])
@@ -219,6 +266,30 @@ def test_larger_batch_is_freed_as_well(batch: int, tmp_path: Path) -> None:
     graph = TrainableGraph.load(data)
     graph.probe()
     assert any(f"a batch of {batch}" in note for note in graph.notes)
+
+
+def test_constant_rows_of_a_larger_batch_that_are_the_same_are_one(tmp_path: Path) -> None:
+    """What a network makes in the size of its example: a learnt token or state that is expanded, zeros."""
+    nodes = [
+        N("Expand", ["token", "s"], ["e"]), N("Concat", ["e", "x"], ["c"], axis=1), N("Add", ["c", "zeros"], ["a"]),
+        N("Transpose", ["a"], ["t"], perm=[1, 0, 2]), N("Squeeze", ["last", "first"], ["y"]),
+    ]  # fmt: skip
+    nodes.insert(4, N("GRU", ["t", "w", "r", "", "", "h0"], ["", "last"], hidden_size=H))
+    tensors = {"token": normal(1, 1, 4), "s": ints(5, 1, 4), "zeros": np.zeros((5, 1, 4), np.float32), "first": ints(0)}
+    tensors |= {"w": normal(1, 3 * H, 4), "r": normal(1, 3 * H, H), "h0": np.full((1, 5, H), 0.5, np.float32)}
+    model, data = taken((nodes, tensors, (3, 4), (H,)), tmp_path, 5)
+    x = normal(5, 3, 4)
+    np.testing.assert_allclose(run_ort(data, x[:2]), run_ort(model.SerializeToString(), x)[:2], rtol=1e-5, atol=1e-6)
+    check_gradient(onnx.ModelProto.FromString(data), x[:3], "token,w,r")
+
+
+def test_sizes_of_an_old_resize_hold_the_number_of_samples(tmp_path: Path) -> None:
+    """Before opset 18 a Resize has no axes."""
+    nodes = [N("Resize", ["x", "", "", "s"], ["r"], mode="linear"), N("Conv", ["r", "k"], ["y"])]
+    model, data = taken((nodes, {"s": ints(1, 2, 9), "k": normal(2, 2, 1)}, (2, 6), (2, 9)), tmp_path, 1, 14)
+    x = normal(3, 2, 6)
+    np.testing.assert_allclose(run_ort(data, x), one_by_one(model, x), rtol=1e-5, atol=1e-6)
+    check_gradient(onnx.ModelProto.FromString(data), x)
 
 
 MIXED: dict[str, list[onnx.NodeProto]] = {

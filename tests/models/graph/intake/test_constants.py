@@ -14,7 +14,7 @@ from fedge_models.errors import ModelError
 from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
 from fedge_models.graph.intake import read_model
 from fedge_models.graph.trainable import TrainableGraph
-from support.graphs import N, normal, run_ort, small
+from support.graphs import N, named, normal, run_ort, small
 
 Case = tuple[list[Any], dict[str, np.ndarray], tuple[int, ...], tuple[int, ...]]  # nodes, tensors, shapes of x and y
 CHANNELS, TIME = 8, 16
@@ -126,8 +126,8 @@ def taken(case: Case, folder: Path, trainable: str | None = None, constants: tup
     shape = CARD.channels[: x[0]] if len(x) > 1 else CARD.channels[:4]
     channels = shape if len(shape) == x[0] else tuple(Channel(f"c{i}") for i in range(x[0]))
     window, features = WindowSpec(1, x[-1] if len(x) > 1 else 1, 1), ("mean",) if len(x) == 1 else ()
-    card = msgspec.structs.replace(CARD, channels=channels, window=window, features=features, constants=constants)
-    write_card(model, card)
+    given = msgspec.structs.replace(CARD, channels=channels, window=window, features=features, targets=named(y))
+    write_card(model, msgspec.structs.replace(given, constants=constants))
     (folder / "m.onnx").write_bytes(model.SerializeToString())
     return read_model(folder / "m.onnx", None, trainable)
 

@@ -188,10 +188,8 @@ def test_pattern_that_trains_a_bias_and_not_its_weight_is_noted(tmp_path: Path) 
 
 def test_pattern_that_matches_nothing_is_noted_or_refused(tmp_path: Path) -> None:
     card = msgspec.structs.replace(CARD, trainable="body.*,haed.*")
-    assert (
-        "trainable: 'haed.*' matches no tensor of the file; did you mean 'head."
-        in taken(perceptron("onnx::MatMul_34"), tmp_path, card).notes[-1]
-    )
+    text = "trainable: 'haed.*' matches no tensor of the file; did you mean 'head."
+    assert any(text in n for n in taken(perceptron("onnx::MatMul_34"), tmp_path, card).notes)
     with pytest.raises(ModelError, match=r"no float initializer matches trainable 'haed\.\*'"):
         taken(perceptron("W"), tmp_path, msgspec.structs.replace(CARD, trainable="haed.*"))
 

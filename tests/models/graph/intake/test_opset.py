@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import onnxruntime
@@ -14,7 +15,7 @@ from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
 from fedge_models.graph.intake import read_model
 from fedge_models.graph.trainable import TrainableGraph
 from onnx import TensorProto, helper
-from support.graphs import N, check_gradient, normal, run_ort, small
+from support.graphs import N, check_gradient, named, normal, run_ort, small
 
 CARD = Card("regress", (Channel("a"), Channel("b")), WindowSpec(1, 6, 1))
 
@@ -25,7 +26,7 @@ def old(nodes: list[onnx.NodeProto], tensors: dict[str, np.ndarray], y: tuple[in
     model.ir_version = 3
     for name, values in tensors.items():
         model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, values.shape))
-    write_card(model, CARD)
+    write_card(model, msgspec.structs.replace(CARD, targets=named(y)))
     return model
 
 
@@ -91,7 +92,7 @@ def test_old_graph_gives_and_learns_what_it_did(case: str, tmp_path: Path) -> No
     opset, nodes, tensors, y = CASES[case]
     model, x = old(nodes, tensors, y, opset), normal(3, 2, 6)
     feeds = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    expected = feeds.run(["y"], {"x": x})[0]
+    expected = feeds.run(["y"], {"x": x})[0].reshape(3, -1)
     data = taken(model, tmp_path)
     np.testing.assert_allclose(run_ort(data, x), expected, atol=1e-5)
     graph = TrainableGraph.load(data)
