@@ -161,16 +161,59 @@ def _one_value() -> onnx.ModelProto:
 
 
 def _sequence() -> onnx.ModelProto:
-    """As torch.column_stack is written."""
-    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("one", "same")]
-    body = helper.make_graph([N("Identity", ["one"], ["same"])], "body", values[:1], values[1:])
-    model = _file(
-        N("SequenceConstruct", ["x"], ["list"]),
-        N("SequenceMap", ["list"], ["mapped"], body=body, name="stack"),
-        N("SequenceAt", ["mapped", "at"], ["first"]),
-        N("MatMul", ["first", "w"], ["y"]),
+    """A place in a list that a value decides."""
+    return _file(
+        N("Neg", ["x"], ["less"]),
+        N("SequenceConstruct", ["x", "less"], ["list"]),
+        N("ReduceMax", ["x"], ["largest"], keepdims=0),
+        N("Cast", ["largest"], ["at"], to=TensorProto.INT64),
+        N("SequenceAt", ["list", "at"], ["chosen"], name="choose"),
+        N("MatMul", ["chosen", "w"], ["y"]),
     )
-    model.graph.initializer.append(helper.make_tensor("at", TensorProto.INT64, [], [0]))
+
+
+def _list_input() -> onnx.ModelProto:
+    model = _file(N("ConcatFromSequence", ["x"], ["whole"], axis=0), N("MatMul", ["whole", "w"], ["y"]))
+    part = helper.make_tensor_type_proto(TensorProto.FLOAT, ["n", 4])
+    model.graph.input[0].CopyFrom(helper.make_value_info("x", helper.make_sequence_type_proto(part)))
+    return model
+
+
+def _removed() -> onnx.ModelProto:
+    """As PyTorch writes the first state of a recurrent layer with opset 7 and 8."""
+    return _file(
+        N("Shape", ["x"], ["sizes_of_x"]),
+        N("ConstantFill", ["sizes_of_x"], ["zeros"], name="lstm/zeros", input_as_shape=1),
+        N("Add", ["x", "zeros"], ["z"]),
+        N("MatMul", ["z", "w"], ["y"]),
+        opset=8,
+    )
+
+
+def _neighbours() -> onnx.ModelProto:
+    """As skl2onnx writes the distances to stored samples."""
+    row, column = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [4]) for n in ("one", "other"))
+    far = helper.make_tensor_value_info("far", TensorProto.FLOAT, [1])
+    steps = [N("Sub", ["one", "other"], ["d"]), N("ReduceSumSquare", ["d"], ["far"], axes=[0])]
+    body = helper.make_graph([N("Identity", ["one"], ["on"]), *steps], "body", [row, column], [row, far])
+    body.output[0].name = "on"
+    model = _file(N("Scan", ["x", "stored"], ["_", "y"], body=body, num_scan_inputs=1, name="Sc_Scan"))
+    model.producer_name = "skl2onnx"
+    return model
+
+
+def _score() -> onnx.ModelProto:
+    model = _file(N("MatMul", ["x", "w"], ["y"]))
+    model.producer_name = "skl2onnx"
+    write_card(model, msgspec.structs.replace(CARD, task="anomaly", labels=()))
+    return model
+
+
+def _label_list() -> onnx.ModelProto:
+    model = _file(N("MatMul", ["x", "w"], ["one"]), N("Neg", ["one"], ["other"]))
+    model.graph.node.append(N("SequenceConstruct", ["one", "other"], ["probabilities"]))
+    part = helper.make_tensor_type_proto(TensorProto.FLOAT, ["n", 2])
+    model.graph.output[0].CopyFrom(helper.make_value_info("probabilities", helper.make_sequence_type_proto(part)))
     return model
 
 
@@ -251,6 +294,11 @@ def refused() -> dict[str, bytes]:
         "one value": _one_value(),
         "broken": _broken(),
         "sequence": _sequence(),
+        "list input": _list_input(),
+        "removed": _removed(),
+        "neighbours": _neighbours(),
+        "score": _score(),
+        "label list": _label_list(),
         "random": _random(),
         "votes": _votes(),
         "mixed": _mixed(),

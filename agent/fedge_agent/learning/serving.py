@@ -16,10 +16,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from fedge_models.errors import ModelError, first_line
+from fedge_models.errors import ModelError
 from fedge_models.graph.card import NONE, SEPARATOR, Card, Target
 from fedge_models.graph.channels import channel_labels
 from fedge_models.graph.intake import with_weights
+from fedge_models.graph.served_errors import explained
 from fedge_models.training import objective
 from fedge_models.training.standardise import Scale
 
@@ -174,7 +175,7 @@ class Session:
             file = with_weights(model, weights)
             self._session = ort.InferenceSession(file, options, providers=[*wanted, "CPUExecutionProvider"])
         except Exception as e:  # onnxruntime's own exceptions have no common base
-            raise ModelError(f"the model cannot be served: {first_line(e)}") from e
+            raise ModelError(f"the model cannot be served: {e if isinstance(e, ModelError) else explained(e)}") from e
         name, shape = (i := self._session.get_inputs()[0]).name, i.shape[1:]
         self.provider: str = self._session.get_providers()[0]  # the one in use
         self.input: Array = np.zeros(shape, np.float32)

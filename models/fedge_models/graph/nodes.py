@@ -74,6 +74,11 @@ def without_gradient(model: onnx.ModelProto, patterns: str) -> list[str]:
     return [n for n in floats if n in named and n in read and n not in carried]
 
 
+def in_layers(model: onnx.ModelProto, names: Collection[str]) -> bool:
+    """Whether a layer of the graph reads one of these tensors."""
+    return any(n.op_type in LAYERS and not {*names}.isdisjoint(n.input) for n in model.graph.node)
+
+
 def without_layers(model: onnx.ModelProto, names: Collection[str]) -> onnx.NodeProto | None:
     """Return the last layer, if no layer of the graph gets a gradient, and what does are single values only."""
     layers = [n for i in sorted(alive(model)) if (n := model.graph.node[i]).op_type in LAYERS]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .. import protos
 from ..errors import ModelError, first_line
+from .served_errors import CORRECT
 from .skeleton import large, skeleton
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def parse(data: bytes, where: str, schemas: bool = True) -> onnx.ModelProto:
         try:
             checker.check_model(skeleton(model, large(model)))  # it is copied twice for that
         except (checker.ValidationError, ValueError) as e:
-            raise ModelError(f"{where}: not a valid ONNX model: {first_line(e)}") from e
+            raise ModelError(f"{where}: not a valid ONNX model: {first_line(e).rstrip('.')}. {CORRECT}") from e
     return model
 
 

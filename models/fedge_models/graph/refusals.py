@@ -16,27 +16,30 @@ if TYPE_CHECKING:
 REFUSALS = {
     "trees": "{op}: these are trees (a forest, boosting), which have no gradient, so no federation can improve them. "
     "Train a small network on the same features instead",
-    "kernel": "{op}: this is a support vector machine, which stores its own training samples, and those must not leave "
-    "a site. Train a linear model (LogisticRegression, LinearSVC) or a small network instead",
-    "text": "input {name!r} takes {what}: this is a model of text, and a gateway gives measured values. Take a network "
-    "whose inputs are numbers",
+    "kernel": "{op}: this is a support vector machine, which stores its own training samples, and those must not "
+    "leave a site. Train a linear model (LogisticRegression, LinearSVC) or a small network instead",
+    "text": "input {name!r} takes {what}: this is a model of text, and a gateway gives measured values. Take a "
+    "network whose inputs are numbers",
     "categories": "{op} reads names of categories, and a gateway gives numbers. Let a channel give a number for each "
     "category, train the pipeline on these numbers, and export it again",
     "control flow": "node {name!r} ({op}) has a graph inside, a branch or a loop, and nothing before it tells which "
     "part runs. Export without: in PyTorch without torch.cond and torch.while_loop (torch.where chooses without a "
     "branch), in Keras with unroll=True",
-    "sequence": "node {name!r} ({op}) handles a list of tensors, as PyTorch writes it for torch.column_stack, hstack, "
-    "vstack and atleast_1d. Export with torch.cat or torch.stack in their place",
-    "random": "node {name!r} ({op}) draws random numbers, so one window would be decided differently each time. Export "
-    "without: net.eval(); a VAE that returns its mean in place of a sample; a recurrent state that begins with zeros; "
-    "noise and random choices (Gumbel) only where self.training",
-    "mixed": "gives for two samples at once something else than for each of them alone, first at node {name!r} ({op}): "
-    "it calculates over the samples of a batch, and a gateway decides on one window at a time. A BatchNorm without "
-    "running statistics does so: export with track_running_stats=True and net.eval(). Let means, norms and attention "
-    "(batch_first=True) run within each sample",
+    "sequence": "node {name!r} ({op}) handles a list of tensors, or a value that may be absent, and constants and "
+    "shapes do not tell what is in it. Export with torch.cat or torch.stack of a fixed number of tensors in its place",
+    "list input": "input {name!r} is {what}, and a gateway gives one tensor of numbers: a window, or its features. "
+    "Export the network so that it takes such a tensor, all sequences of the window's length",
+    "random": "node {name!r} ({op}) draws random numbers, so one window would be decided differently each time. "
+    "Export without: net.eval(); a VAE that returns its mean in place of a sample; a recurrent state that begins with "
+    "zeros; noise and random choices (Gumbel) only where self.training",
+    "mixed": "gives for two samples at once something else than for each of them alone, first at node {name!r} "
+    "({op}): it calculates over the samples of a batch, and a gateway decides on one window at a time. A BatchNorm "
+    "without running statistics does so: export with track_running_stats=True and net.eval(). Let means, norms and "
+    "attention (batch_first=True) run within each sample",
     "fixed batch": "gives for two samples at once something else than for each of them alone, first at node {name!r} "
     "({op}): it may hold the size of the batch that it was exported for, or calculate over the samples of a batch. "
-    "Export it with a variable batch, in PyTorch dynamic_shapes={{'x': {{0: 'batch'}}}} for the input x",
+    "Export it with a variable batch: in PyTorch with an example of two samples and dynamic_shapes={{'x': {{0: "
+    "'batch'}}}} for the input x",
     "loop": "node {name!r} ({op}) is a loop, and {why}. Export it with a fixed number of steps: in PyTorch a for over "
     "the window's length, in Keras unroll=True",
     "long loop": "node {name!r} ({op}) is a loop of {size} nodes that repeats so often that there would be more than "
@@ -46,11 +49,19 @@ REFUSALS = {
     "no output": "has no output. Export it again; a tool that edited the file may have removed it",
     "sizes": "tensor {name!r} says that its shape is {dims}, and holds {held} values: the file is damaged. Export or "
     "copy it again",
-    "operator": "node {name!r} ({op}) is no operator of ONNX: the exporter did not translate that layer. Replace it by "
-    "one that it can translate{do}",
-    "fitted": "holds numbers that are fitted at once, and nothing that is trained by gradient: naive Bayes, "
-    "discriminant analysis, nearest neighbours and clusters are such models. Train a linear model "
-    "(LogisticRegression) or a small network instead",
+    "operator": "node {name!r} ({op}) is no operator of ONNX: the exporter did not translate that layer. Replace it "
+    "by one that it can translate{do}",
+    "removed": "node {name!r} ({op}) is an operator that ONNX has removed. Export it again with opset 17{do}",
+    "fitted": "is fitted, not trained by gradients, as naive Bayes, quadratic discriminant analysis and clusters are. "
+    "Train a linear model (LogisticRegression) or a small network (MLPClassifier) instead",
+    "neighbours": "node {name!r} ({op}) compares with stored training samples, as nearest neighbours, Gaussian "
+    "processes and LocalOutlierFactor do: they are fitted, not trained by gradients, and these samples must not leave "
+    "a site. Train a linear model (LogisticRegression, Ridge) or a small network (MLPClassifier, MLPRegressor) instead",
+    "score": "gives {found} for a sample, a score of outliers or clusters: such a model is fitted, not trained by "
+    "gradients, and task anomaly wants a reconstruction of the input, {wanted}. Train an autoencoder instead, in "
+    "scikit-learn an MLPRegressor that is fitted to give its own input",
+    "label list": "gives a list of the probabilities of {count} labels, of which several may hold, as "
+    "MultiOutputClassifier does. Write task = 'multilabel' and these {count} labels on the card",
     "votes": "no weight of a layer gets a gradient: behind node {name!r} ({op}) there are only steps (ArgMax, a "
     "comparison), as AdaBoost counts the votes of its classifiers. Train a linear model (LogisticRegression) or a "
     "small network instead",
@@ -67,20 +78,15 @@ REFUSALS = {
     "left inputs": "input {name!r} is a value of a layer that the exporter left outside the file, as it does for a "
     "Normalization of Keras, so its mean and variance are not in the file. Export the network without that layer, and "
     "give them on the card: centre and scale (the square root of the variance) of each channel",
-    "inputs": "has {count} inputs: {inputs}. Say on the card what each takes: inputs = [{{ name = {first!r}, "
-    "channels = […] }}, …], or a value instead of channels for a constant",
+    "inputs": "has {count} inputs: {inputs}. Say on the card what each takes: inputs = [{{ name = {first!r}, channels "
+    "= […] }}, …], or a value instead of channels for a constant",
     "one value": "gives one value for {labels} labels by {op}. Expected its logit or a Sigmoid for two labels, else a "
     "value for each label",
 }
 
-MISMATCHED = (
-    "The exporter wrote shapes that do not fit each other, as TorchScript does for unfold. Export it another way, in "
-    "PyTorch with dynamo=True"
-)
-CORRECT = "Correct that node, or export the file again"
 ONE_SAMPLE = (  # what was exported for a batch of one, where that could not be changed
     "runs with one sample, but not with two, so it was exported for a batch of one ({why}). Export it with a variable "
-    "batch, in PyTorch dynamic_shapes={{'x': {{0: 'batch'}}}} for the input x"
+    "batch: in PyTorch with an example of two samples and dynamic_shapes={{'x': {{0: 'batch'}}}} for the input x"
 )
 
 RUNTIMES = ("com.microsoft", "com.ms.", "ai.onnx.contrib", "nchwc", "com.nvidia", "trt.")

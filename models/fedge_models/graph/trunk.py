@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..errors import ModelError, first_line
+from ..errors import ModelError
 from ..ops.operator import Array
 from ..protos import DOUBLE, FLOAT, FLOAT16, as_initializer, messages, value_info
 from ..system.malloc import give_back
 from .nodes import alive
 from .onnx_file import tensors
 from .refusals import ONE_SAMPLE
+from .served_errors import Fault, explained, fault
 
 if TYPE_CHECKING:
     import onnx
@@ -170,8 +171,8 @@ class Trunk:
             self._session = self._load(ort, options, [*chosen, "CPUExecutionProvider"])
             tried = [self._outputs(np.zeros((n, *shape), np.float32)) for n in (2, 3)]
         except Exception as e:  # onnxruntime's own exceptions have no common base
-            self._check_batch(shape, first_line(e))
-            raise ModelError(f"{self._where}: the frozen trunk cannot be run: {first_line(e)}") from e
+            self._check_batch(shape, fault(e))
+            raise ModelError(f"{self._where}: the frozen trunk: {explained(e)}") from e
         for name, two, three in zip(self.outputs, *tried, strict=True):
             if two.shape != (2, *three.shape[1:]) or len(three) != 3:
                 raise ModelError(
@@ -184,12 +185,11 @@ class Trunk:
         self._cached = np.empty((rows, sum(self._widths)), np.float32)  # a page takes memory only once it is written
         give_back()
 
-    def _check_batch(self, shape: tuple[int, ...], why: str) -> None:
+    def _check_batch(self, shape: tuple[int, ...], found: Fault) -> None:
         """Raise ModelError where the trunk runs for one sample, and so only for one."""
         if self._session is None or not self._runs(np.zeros((1, *shape), np.float32)):
             return
-        if "Name:" in why:
-            why = f"node {why.partition('Name:')[2].split(' Status')[0]} of the frozen trunk"
+        why = f"node {found.name!r} ({found.op}) of the frozen trunk" if found.op else found.why
         raise ModelError(f"{self._where}: {ONE_SAMPLE.format(why=why)}")
 
     def _runs(self, x: Array) -> bool:

@@ -55,6 +55,8 @@ def _wanted(
     crop = node.attr("coordinate_transformation_mode", b"") == b"tf_crop_and_resize"
     if crop and (roi is None or len(roi) != 2 * len(over)):
         node.refuse(f"crops, but has no roi of {2 * len(over)} values")
+    if crop and scales is not None and scales.size:
+        node.refuse("crops and scales: the standard and ONNX Runtime make other sizes of that; give sizes, not scales")
     ends = roi.reshape(2, -1).T.tolist() if crop and roi is not None else [(0.0, 1.0)] * len(over)
     if scales is not None and scales.size:
         by = [float(s) for s in scales]

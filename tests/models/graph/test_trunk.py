@@ -58,7 +58,8 @@ def test_trunk_of_a_fixed_batch_says_so_and_the_runtime_writes_nothing(capfd: py
     tensors = {"trunk.w": normal(8, 1, 3, 3), "head.w": normal(8, Y), "one": ints(1, 8)}
     graph = load(small(nodes, tensors, (1, 6, 6), (Y,)), "head.*")
     words = (
-        "runs with one sample, but not with two, so it was exported for a batch of one .node 'flat' of the frozen trunk"
+        r"runs with one sample, but not with two, so it was exported for a batch of one .node .flat. \(Reshape\) of "
+        r"the frozen trunk\). .*with an example of two samples"
     )
     with pytest.raises(ModelError, match=words):
         graph.probe()

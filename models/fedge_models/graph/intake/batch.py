@@ -8,7 +8,6 @@ it came gives for each; else it is left as it was, and the probe says why it can
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +17,7 @@ from ...protos import messages, tensor, values
 from ..card import Card
 from ..notes import note
 from ..onnx_file import tensors
-from ..refusals import CORRECT, MISMATCHED, refuse
+from ..refusals import kind_of, refuse
 from ..skeleton import Weights, skeleton, weights
 from .following import follow
 from .mixing import first_mixing
@@ -29,11 +28,6 @@ from .runtime import Opened, Values, close, dims, samples, single_input, trace
 if TYPE_CHECKING:
     import onnx
 
-# How ONNX Runtime says, when it loads a file and when it runs one, that inputs of a node do not fit each other.
-MISFIT = re.compile(r"Node ?\((.*?)\) Op ?\((\w+)\) \[ShapeInferenceError\] ?(.*)")
-MISMATCH = re.compile(r"running (\w+) node\. Name:'(.*?)' Status Message: (?:\S+:\d+ \w+ )?(.*)")
-PROJECTED = re.compile(r"initial_[hc] must have shape \{(.*),\d+\}. Actual:\{\1,\d+\}")  # of another width
-SIZES = ("dimension", "shape", "broadcast")
 TRIES = 64  # choices of dimensions of size one
 
 
@@ -67,7 +61,8 @@ def _declare(model: onnx.ModelProto) -> bool:
 
 
 def _alone(model: onnx.ModelProto, beside: Weights, batch: int, shape: tuple[int, ...], where: str) -> Values | None:
-    """What the file as it came gives for two batches of its own size, joined; None when it cannot be run.
+    """What the file as it came gives for two batches of its own size, joined. Raises ModelError when it cannot be run;
+    None where it was written for another runtime.
 
     beside: its large tensors; emptied where an operator wants them to be constant.
     """
@@ -76,24 +71,11 @@ def _alone(model: onnx.ModelProto, beside: Weights, batch: int, shape: tuple[int
     try:
         opened = _opened(model, beside, where)
         found = [opened.run({given.name: samples(shape, batch, seed)}) for seed in (0, 1)]
-    except ModelError as e:
-        _check_broken(str(e), where)
-        return None  # the check of what serves says why
+    except ModelError:
+        if any(kind_of(n) is not None for n in model.graph.node):
+            return None  # what was written for another runtime is refused by that name
+        raise
     return {n: _joined([a[n] for a in found], batch) for n in found[0]}
-
-
-def _check_broken(reason: str, where: str) -> None:
-    """Refuse a file whose own nodes do not fit each other, by the reason that ONNX Runtime gives."""
-    if misfit := MISFIT.search(reason):
-        do = MISMATCHED if any(word in misfit[3].lower() for word in SIZES) else CORRECT
-        refuse("broken", where, name=misfit[1], op=misfit[2], why=misfit[3].rstrip("."), do=do)
-    if not (mismatch := MISMATCH.search(reason)):
-        return
-    op, name, why = mismatch[1], mismatch[2], mismatch[3].rstrip(".")
-    if op == "LSTM" and PROJECTED.search(why):
-        refuse("projection", where, name=name, why=why)
-    if op in ("Gemm", "MatMul"):
-        refuse("broken", where, name=name, op=op, why=why, do=MISMATCHED)
 
 
 def _without_wrong_shapes(model: onnx.ModelProto, beside: Weights, where: str) -> bool:

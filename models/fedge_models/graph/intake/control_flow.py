@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make a graph without branches and loops of one that has them, as far as shapes and constants alone decide them.
+"""Make a graph without branches, loops and lists of one that has them, as far as shapes and constants decide them.
 
 PyTorch writes a Loop for a `for` in a scripted module and a Scan for `scan`, tf2onnx writes a Loop for the recurrent
 layers of Keras. A loop whose steps are known to be so many becomes these steps.
@@ -17,6 +17,7 @@ from ..refusals import refuse
 from .branches import without_branches
 from .compare import check_same, copied, results, samples
 from .float32 import graphs
+from .lists import LISTS, without_lists
 from .pruning import prune
 from .subgraphs import ENDLESS
 from .trip_counts import UNKNOWN, body, trips
@@ -25,29 +26,33 @@ from .unroll import Unrolled
 if TYPE_CHECKING:
     import onnx
 
-CONTROL_FLOW = ("If", *ENDLESS)
+REPLACED = ("If", *ENDLESS, *LISTS)
 MOST_NODES = 8192  # that the steps of all loops may have together; a window is shorter, or its layer is one node
 
 
 def without_control_flow(model: onnx.ModelProto, card: Card, where: str) -> bool:
-    """Replace branches and loops in place. Return whether there were any that could be.
+    """Replace branches, loops and lists in place. Return whether there were any that could be.
 
     Raises ModelError for a loop whose steps are too many, or are counted by what is measured.
     """
-    if not _has(model.graph, CONTROL_FLOW):
+    if not _has(model.graph, REPLACED):
         return False
     feeds, found, loops = samples(model, card), False, list[str]()
     endless = _has(model.graph, ENDLESS)  # such a file is not run before it is known how often
     before = copied(model) if endless else results(model, feeds)
-    while without_branches(model, card, where) or _without_loop(model, card, where, loops):
+    while (
+        without_branches(model, card, where)
+        or without_lists(model, card, where)
+        or _without_loop(model, card, where, loops)
+    ):
         found = True
     if loops:
         kinds = ", ".join(f"{loops.count(k)} {k}" for k in dict.fromkeys(loops))
         note(model, f"loops: {kinds} became the steps that it always has: {len(model.graph.node)} nodes in all")
-    if found and not _has(model.graph, CONTROL_FLOW):  # else it is refused; and each loop is known to end
+    if found and not _has(model.graph, REPLACED):  # else it is refused; and each loop is known to end
         prune(model.graph)
         same = results(before, feeds) if isinstance(before, messages().ModelProto) else before
-        check_same(same, results(model, feeds), "what replaces its branches and loops", where)
+        check_same(same, results(model, feeds), "what replaces its branches, loops and lists", where)
     return found
 
 

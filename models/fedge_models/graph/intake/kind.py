@@ -13,6 +13,7 @@ from ..card import Card
 from ..nodes import alive, check_order
 from ..onnx_file import tensors
 from ..refusals import kind_of, refuse
+from .lists import LISTS
 from .quantised_nodes import NODES
 
 if TYPE_CHECKING:
@@ -36,6 +37,20 @@ INSTEAD = {  # of TensorFlow
     "Erfc": ", in Keras gelu with approximate=True",
     "StatefulPartitionedCall": ", in Keras a convolution without groups, or SeparableConv",
 }
+STATES = ", in PyTorch with 9 or newer: with 7 and 8 it writes this operator for the first state of LSTM and GRU"
+REMOVED = {  # experimental ones, which other tools wrote, too; and what to do
+    "ConstantFill": STATES,
+    **dict.fromkeys(
+        ("Affine", "Crop", "DynamicSlice", "GRUUnit", "GivenTensorFill", "ImageScaler", "ParametricSoftplus", "Scale",
+         "ScaledTanh"), ""),
+}  # fmt: skip
+MADE = ("SequenceConstruct", "SequenceEmpty")  # of lists that other nodes read, or that are the output
+NO_TENSOR = {
+    "sequence_type": "a list of tensors",
+    "map_type": "a map from names to values",
+    "optional_type": "a value that may be absent",
+    "sparse_tensor_type": "a sparse tensor",
+}
 WORDS = 1000  # rows of a table from which on it is a vocabulary, and no set of recipes or machines
 AS_THEY_ARE = ("Cast", "Clip", "Flatten", "Identity", "Max", "Min", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
@@ -45,6 +60,7 @@ def check_kind(model: onnx.ModelProto, card: Card, where: str) -> bool:
     if not len(model.graph.output):
         refuse("no output", where)
     check_order(model, tensors(model), where)
+    _check_inputs(model.graph, where)
     _check_sizes(model.graph, where)
     _check_text(model.graph, where)
     living = alive(model)
@@ -57,15 +73,24 @@ def check_kind(model: onnx.ModelProto, card: Card, where: str) -> bool:
             refuse("categories", where, op=node.op_type)
         if position in living and node.domain and node.op_type.startswith(DYNAMIC):
             refuse("quantised", where, name=node.name or node.op_type, op=node.op_type, domain=node.domain)
+        if position in living and not node.domain and node.op_type in REMOVED:
+            refuse("removed", where, name=node.name or node.op_type, op=node.op_type, do=REMOVED[node.op_type])
         if position in living and node.domain in ("", "ai.onnx") and not _is_standard(node.op_type):
             refuse("operator", where, name=node.name or node.op_type, op=node.op_type, do=INSTEAD.get(node.op_type, ""))
-        if position in living and node.op_type == "SequenceMap":
+        if position in living and not node.domain and node.op_type in LISTS and node.op_type not in MADE:
             refuse("sequence", where, name=node.name or node.op_type, op=node.op_type)
         if position in living and any(a.HasField("g") or a.graphs for a in node.attribute):
             refuse("control flow", where, name=node.name or node.op_type, op=node.op_type)
     if not any(t.data_type in FLOATS and math.prod(t.dims) > 1 for t in model.graph.initializer):
         _check_runtime(model, living, where)
     return False
+
+
+def _check_inputs(graph: onnx.GraphProto, where: str) -> None:
+    """Refuse an input that is no tensor."""
+    for value in graph.input:
+        if (what := NO_TENSOR.get(str(value.type.WhichOneof("value")))) is not None:
+            refuse("list input", where, name=value.name, what=what)
 
 
 def _check_sizes(graph: onnx.GraphProto, where: str) -> None:

@@ -16,6 +16,7 @@ from ...errors import ModelError
 from ...protos import DOUBLE, FLOAT, FLOAT16, tensor, value_info
 from ..card import Card
 from ..notes import note
+from ..refusals import refuse
 from .compare import results, samples
 from .pruning import prune
 
@@ -32,9 +33,12 @@ def join_labels(model: onnx.ModelProto, card: Card, where: str) -> bool:
     Raises ModelError when it is not known which output is that of which label.
     """
     graph = model.graph
+    pairs = _pairs(graph)
+    if pairs and (card.task != "multilabel" or len(pairs) != len(card.labels)):
+        refuse("label list", where, count=len(pairs))
     if card.task != "multilabel" or card.output:
         return False
-    if pairs := _pairs(graph, len(card.labels)):
+    if pairs:
         _check_pairs(model, card, pairs, where)
         named, kind, parts = [*card.labels], FLOAT, _of_pairs(graph, pairs)
     elif heads := _heads(graph, card.labels, where):
@@ -47,11 +51,11 @@ def join_labels(model: onnx.ModelProto, card: Card, where: str) -> bool:
     return True
 
 
-def _pairs(graph: onnx.GraphProto, labels: int) -> list[str]:
+def _pairs(graph: onnx.GraphProto) -> list[str]:
     """The values of which a sequence for each label is made, where the output is one."""
     outputs = {o.name for o in graph.output}
     ends = [n for n in graph.node if n.op_type == "SequenceConstruct" and outputs.intersection(n.output)]
-    return [*ends[0].input] if len(ends) == 1 and len(ends[0].input) == labels else []
+    return [*ends[0].input] if len(ends) == 1 else []
 
 
 def _check_pairs(model: onnx.ModelProto, card: Card, pairs: list[str], where: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...errors import ModelError, first_line
-from ...protos import messages
+from ...protos import NEWEST_OPSET, messages
 from ..card import Card
 from ..notes import note
 from ..onnx_file import MIN_OPSET
@@ -26,6 +26,9 @@ COORDINATES = 11  # from here on Resize says how it maps coordinates
 def newer_opset(model: onnx.ModelProto, card: Card, where: str) -> bool:
     """Convert the graph in place. Return whether it was too old. Raises ModelError where that cannot be done."""
     opset = stated_opset(model)
+    if opset > NEWEST_OPSET:
+        expected = f"expected {OLDEST} to {NEWEST_OPSET}"
+        raise ModelError(f"{where}: has opset {opset}, {expected}. Export it again with opset 17")
     if opset >= MIN_OPSET:
         _take_parameters(model)
         return False

@@ -20,6 +20,7 @@ from .control_flow import without_control_flow
 from .counts import check_count
 from .dimensions import known_dimensions
 from .explicit_pads import explicit_pads
+from .fitted import check_fitted
 from .float32 import to_float32
 from .float_input import float_input
 from .functions import without_functions
@@ -40,6 +41,7 @@ from .quantised import dequantise
 from .randomness import check_random
 from .shapes import output_shape, own_dimension
 from .stored import as_initializers
+from .time_leading import time_leading
 from .training_mode import for_serving
 from .transposed import tie_transposed
 from .untie import untie
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 Step: TypeAlias = "Callable[[onnx.ModelProto, Card, str], bool]"
 FIRST: tuple[Step, ...] = (
     check_count,
+    check_fitted,
     known_dimensions,
     in_order,
     as_initializers,
@@ -72,9 +75,10 @@ CONVERTING: tuple[Step, ...] = (
 PASSES: tuple[Step, ...] = (
     join_inputs,
     float_input,
-    explicit_pads,
+    time_leading,
     for_serving,
     as_a_gateway_feeds,
+    explicit_pads,
     without_vectors,
     any_batch,
     own_dimension,

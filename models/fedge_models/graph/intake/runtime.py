@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ModelError, first_line
+from ...errors import ModelError
 from ...protos import FLOAT
 from ..card import Card
+from ..served_errors import explained
 from ..skeleton import Weights, skeleton, weights
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def session(data: bytes, where: str) -> Any:
         with _source(data) as source:
             return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as e:  # onnxruntime's own exceptions have no common base
-        raise ModelError(f"{where}: ONNX Runtime, which serves it, cannot load it: {first_line(e)}") from e
+        raise ModelError(f"{where}: {explained(e)}") from e
 
 
 @contextmanager
@@ -61,7 +62,7 @@ def run(opened: Any, feeds: Mapping[str, NDArray[Any]], where: str) -> Values:
     try:
         return dict(zip(names, opened.run(names, dict(feeds)), strict=True))
     except Exception as e:  # as above
-        raise ModelError(f"{where}: ONNX Runtime, which serves it, cannot run it: {first_line(e)}") from e
+        raise ModelError(f"{where}: {explained(e)}") from e
 
 
 class Opened:

@@ -17,6 +17,8 @@ from ...errors import ModelError
 from ...protos import tensor
 from ..card import Card
 from ..notes import note
+from ..refusals import refuse
+from .fitted import SKLEARN
 from .layout import TURNED
 from .runtime import Opened, dims, samples, single_input
 
@@ -40,12 +42,16 @@ def output_shape(model: onnx.ModelProto, card: Card, where: str) -> bool:
     x = samples(dims(given)[1:], 2)
     try:
         found = Opened(model, where).run({given.name: x})[outputs[0].name]
-    except ModelError:  # the check of what serves says why
-        return False
+    except ModelError:
+        if not outputs[0].type.tensor_type.HasField("shape"):
+            raise
+        return False  # the check of what serves says why
     if not found.ndim or len(found) != len(x):
         return False  # the probe says that it was exported for another batch
     shape = found.shape[1:]
     wanted = _wanted(card, dims(given)[1:], shape)
+    if card.task == "anomaly" and model.producer_name == SKLEARN and prod(shape) != prod(wanted):
+        refuse("score", where, found=shape, wanted=wanted)
     _check_fit(card, shape, wanted, where)
     turn = card.task == "anomaly" and _is_turned(model, shape, wanted)
     relaid = shape != wanted or turn

@@ -18,6 +18,7 @@ from .float32 import graphs
 if TYPE_CHECKING:
     import onnx
 
+COUNTING = (*SHAPES, "SequenceLength")  # what they give depends on no measured value
 COUNTS = (1, 2, 3)  # of samples
 ENDLESS = ("Loop", "Scan")  # may never end, so such a node is not run
 Values = list[dict[str, NDArray[Any]]]
@@ -44,7 +45,7 @@ def operators(nodes: Iterable[onnx.NodeProto]) -> set[str]:
 
 def inputs_by_value(graph: onnx.GraphProto) -> set[str]:
     """Every name that depends on the values of an input, and not only on their shape."""
-    return behind(graph.node, {v.name for v in real_inputs(graph)}, SHAPES)
+    return behind(graph.node, {v.name for v in real_inputs(graph)}, COUNTING)
 
 
 def behind_loops(graph: onnx.GraphProto) -> set[str]:
