@@ -53,6 +53,17 @@ def _control_flow() -> onnx.ModelProto:
     return _file(*nodes, N("If", ["yes"], ["y"], then_branch=body, else_branch=body, name="choose"))
 
 
+def _large_graphs() -> onnx.ModelProto:
+    """Branches that hold more than the graph may have when they are put in their place."""
+    out = helper.make_tensor_value_info("t4096", TensorProto.FLOAT, None)
+    steps = [N("Identity", [f"t{i - 1}" if i else "x"], [f"t{i}"]) for i in range(4097)]
+    body = helper.make_graph(steps, "branch", [], [out])
+    nodes = [N("Shape", ["x"], ["s"]), N("Size", ["s"], ["rank"]), N("Cast", ["rank"], ["yes"], to=TensorProto.BOOL)]
+    return _file(
+        *nodes, N("If", ["yes"], ["z"], then_branch=body, else_branch=body, name="rank"), N("MatMul", ["z", "w"], ["y"])
+    )
+
+
 def _loop(condition: list[onnx.NodeProto], limit: int) -> onnx.ModelProto:
     """Halve what is measured, again and again."""
     values = [helper.make_tensor_value_info(n, t, s) for n, t, s in (("i", 7, []), ("go", 9, []), ("h", 1, None))]
@@ -279,6 +290,7 @@ def refused() -> dict[str, bytes]:
         "control flow": _control_flow(),
         "loop": _loop_by_values(),
         "long loop": _long_loop(),
+        "large graphs": _large_graphs(),
         "projection": _projection(),
         "no output": _no_output(),
         "sizes": _sizes(),

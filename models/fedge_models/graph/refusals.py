@@ -44,6 +44,9 @@ REFUSALS = {
     "the window's length, in Keras unroll=True",
     "long loop": "node {name!r} ({op}) is a loop of {size} nodes that repeats so often that there would be more than "
     "{most}. Take a shorter window, or a layer of your framework that is one node: LSTM, GRU or RNN",
+    "large graphs": "node {name!r} ({op}) and others like it hold graphs of {size} nodes in all, expected at most "
+    "{most}. Export for shapes that are known: in PyTorch with dynamo=True, where no If remains, in Keras with "
+    "unroll=True",
     "projection": "ONNX Runtime, which serves the file, cannot run node {name!r} (LSTM): {why}. This is an LSTM with "
     "proj_size, for which ONNX has no operator. Export without it; a Linear layer behind the LSTM may take its place",
     "no output": "has no output. Export it again; a tool that edited the file may have removed it",

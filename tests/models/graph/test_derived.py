@@ -205,14 +205,6 @@ def test_names_on_a_card_stand_on_one_line(fields: dict[str, Any]) -> None:
             },
             "image goes without derived channels",
         ),
-        (
-            {
-                "features": ("mean",),
-                "derive": {"q": "mean(speed)"},
-                "inputs": (InputSpec("x", ("torque", "temp")), InputSpec("y", ("q",))),
-            },
-            r"inputs: \['q'\] are one number a window",
-        ),
     ],
 )  # fmt: skip
 def test_a_card_that_cannot_be_is_refused(fields: dict[str, Any], message: str) -> None:

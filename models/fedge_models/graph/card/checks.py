@@ -103,10 +103,6 @@ def _group_problems(card: Card, names: list[str]) -> list[tuple[bool, str]]:
     problems.append((bool(card.inputs) and card.image is not None, "inputs: a picture is one input"))
     endless = [g.name for g in card.inputs if g.value is not None and not math.isfinite(g.value)]
     problems.append((bool(endless), f"inputs: the value of {endless} must be finite"))
-    numbers = (
-        [c.name for c in card.input_channels[len(names) - card.numbers :]] if card.inputs and card.features else []
-    )
-    problems.append((bool(numbers), f"inputs: {numbers} are one number a window, which goes without several inputs"))
     return problems
 
 

@@ -37,6 +37,7 @@ def without_control_flow(model: onnx.ModelProto, card: Card, where: str) -> bool
     """
     if not _has(model.graph, REPLACED):
         return False
+    _check_size(model.graph, where)
     feeds, found, loops = samples(model, card), False, list[str]()
     endless = _has(model.graph, ENDLESS)  # such a file is not run before it is known how often
     before = copied(model) if endless else results(model, feeds)
@@ -54,6 +55,14 @@ def without_control_flow(model: onnx.ModelProto, card: Card, where: str) -> bool
         same = results(before, feeds) if isinstance(before, messages().ModelProto) else before
         check_same(same, results(model, feeds), "what replaces its branches, loops and lists", where)
     return found
+
+
+def _check_size(graph: onnx.GraphProto, where: str) -> None:
+    """Refuse branches and loops that hold very many nodes: to look at each of them again and again takes minutes."""
+    size = sum(len(inner.node) for inner in graphs(graph)) - len(graph.node)
+    if size > MOST_NODES:
+        node = next(n for n in graph.node if any(a.HasField("g") for a in n.attribute))
+        refuse("large graphs", where, name=node.name or node.op_type, op=node.op_type, size=size, most=MOST_NODES)
 
 
 def _has(graph: onnx.GraphProto, kinds: Collection[str]) -> bool:

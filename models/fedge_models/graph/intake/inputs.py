@@ -20,9 +20,10 @@ from ...system.choices import hint
 from ..card import Card, InputSpec
 from ..notes import note, notes
 from ..refusals import refuse
+from .axes import time_first
 from .compare import copied, real_inputs
 from .provenance import CONSTANT
-from .runtime import dims
+from .runtime import EITHER, dims
 
 if TYPE_CHECKING:
     import onnx
@@ -31,8 +32,9 @@ JOINED = "inputs: "  # how the note begins
 RECURRENT, STATES = ("GRU", "LSTM", "RNN"), (5, 6)  # operators, and their inputs for what they begin with
 LAYOUT = ("Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 ONE_VALUE = (
-    ". A gateway gives the whole window of each channel: for one value of each, take the mean over time as the first "
-    "step of the network for this input, in PyTorch static.mean(-1) of (batch, channels, length), and export it so"
+    ". A gateway gives the whole window of each channel. Derive one value of it on the card, and let the input take "
+    'that: derive = {{ one_value = "mean({channel})" }} (or last, max, …), and '
+    '{{ name = {name!r}, channels = ["one_value"] }}'
 )
 TYPES = {FLOAT: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}
 
@@ -51,7 +53,7 @@ def join_inputs(model: onnx.ModelProto, card: Card, where: str) -> bool:
         return changed
     groups = _groups(card, given, where)
     joint = _Joint(model, card, where)
-    for value in given:
+    for value in sorted(given, key=lambda v: joint.is_numbers(groups[v.name])):  # the others tell how many features
         joint.feed(value, groups[value.name])
     joint.finish(given)
     return True
@@ -109,8 +111,17 @@ class _Joint:
         self.nodes: list[onnx.NodeProto] = []
         self.texts: list[str] = []
         self.width = 0  # features of each channel, once an input tells
+        self.varying = len(card.input_channels) - card.numbers  # the channels that are one number a window come last
         taken = {n for node in model.graph.node for n in (*node.input, *node.output)}
         self.name = next(n for n in ("samples", "fedge.samples") if n not in taken)
+
+    def is_numbers(self, group: InputSpec) -> bool:
+        """Whether a group has only channels that are one number a window."""
+        return bool(group.channels) and min(self._places(group)) >= self.varying
+
+    def _places(self, group: InputSpec) -> list[int]:
+        names = [c.name for c in self.card.input_channels]
+        return [names.index(n) for n in group.channels]
 
     def feed(self, value: onnx.ValueInfoProto, group: InputSpec) -> None:
         """Give an input what its group says. Raises ModelError where it does not fit."""
@@ -120,18 +131,18 @@ class _Joint:
         if value.type.tensor_type.elem_type != FLOAT and not becomes_float(self.model.graph, value.name):
             at = f"{self.where}: input {value.name!r}"
             raise ModelError(f"{at} takes integers, and channels are float32; give it a value")
-        places = [[c.name for c in self.card.input_channels].index(n) for n in group.channels]
+        places = self._places(group)
         self.texts.append(f"{value.name} takes {', '.join(group.channels)}")
         if self.card.features:
             self._features(value, places)
         else:
-            self._window(value, places)
+            self._window(value, places, group)
 
     def finish(self, given: Sequence[onnx.ValueInfoProto]) -> None:
         """Replace the inputs."""
         graph, names = self.model.graph, {v.name for v in given}
-        channels = len(self.card.input_channels)
-        shape = (channels * self.width,) if self.card.features else (channels, self.card.window.length)
+        columns = self.varying * self.width + self.card.numbers
+        shape = (columns,) if self.card.features else (len(self.card.input_channels), self.card.window.length)
         nodes = [copied(n) for n in (*self.nodes, *graph.node)]
         rest = [copied(v) for v in graph.input if v.name not in names]
         del graph.node[:], graph.input[:], graph.value_info[:]
@@ -141,31 +152,57 @@ class _Joint:
         note(self.model, f"{JOINED}{'; '.join(self.texts)}")
 
     def _features(self, value: onnx.ValueInfoProto, places: list[int]) -> None:
-        """The columns of some channels; features are stored channel by channel."""
-        columns = dims(value)[-1] if len(dims(value)) == 2 else 0
-        width, rest = divmod(columns, len(places))
-        if not columns or rest or (self.width and width != self.width):
-            expected = f"{len(places)} × {self.width or 'features'}"
+        """The columns of some channels; features are stored channel by channel, and last one of each number."""
+        columns, varying = dims(value)[-1] if len(dims(value)) == 2 else 0, [p for p in places if p < self.varying]
+        numbers = len(places) - len(varying)
+        width, rest = divmod(columns - numbers, len(varying)) if varying else (self.width, columns - numbers)
+        if columns <= numbers * bool(varying) or rest or (self.width and width != self.width):
+            more = f" + {numbers}" if numbers else ""
+            expected = f"{len(varying)} × {self.width or 'features'}{more}" if varying else f"{numbers}"
             self._unfit(value, f"columns of features: {expected}")
-        self.width = width
-        self._part(value.name, [p * width + i for p in places for i in range(width)])
+        self.width, last = width, self.varying * (width - 1)
+        each = [
+            range(p * width, (p + 1) * width) if p < self.varying else range(last + p, last + p + 1) for p in places
+        ]
+        self._part(value.name, [column for columns in each for column in columns])
 
-    def _window(self, value: onnx.ValueInfoProto, places: list[int]) -> None:
-        """Some channels of a window, turned as the input declares it."""
+    def _window(self, value: onnx.ValueInfoProto, places: list[int], group: InputSpec) -> None:
+        """Some channels of a window, turned as the input declares it; or one value of numbers a window."""
         channels, length = len(places), self.card.window.length
-        declared = dims(value)[1:]
-        forms: dict[tuple[int, ...], tuple[int, ...]] = {(channels, length): (), (length, channels): (0, 2, 1)}
-        for form, perm in forms.items():
-            if _fits(declared, form):
-                self._part(value.name, places, perm)
-                return
+        declared, single = dims(value)[1:], ((channels,), (1, channels), (channels, 1))
+        plain, turned = (channels, length), (length, channels)
+        if _fits(declared, plain) or _fits(declared, turned):
+            self._part(value.name, places, (0, 2, 1) if self._is_turned(value, plain) else ())
+            return
+        if self.is_numbers(group) and (found := [f for f in single if _fits(declared, f)]):
+            self._first(value.name, places, found[0])
+            return
         flat = [f for f in ((channels * length,), (1, channels, length), (channels, length, 1)) if _fits(declared, f)]
         if not flat or (len(flat[0]) == 1 and channels > 1 and length > 1):
-            one = "" if declared not in ((channels,), (1, channels), (channels, 1)) else ONE_VALUE
-            self._unfit(value, f"({channels}, {length}) or ({length}, {channels}){one}")
+            one = ONE_VALUE.format(channel=group.channels[0], name=value.name) if declared in single else ""
+            self._unfit(value, f"{plain} or {turned}{one}")
         self._part(f"{value.name}.part", places)
         shape = self._store(f"{value.name}.shape", np.array([-1, *flat[0]], np.int64))
         self._add("Reshape", [f"{value.name}.part", shape], value.name)
+
+    def _is_turned(self, value: onnx.ValueInfoProto, plain: tuple[int, int]) -> bool:
+        """Whether an input takes (time, channels). Raises ModelError when both fit, and nothing shows which."""
+        declared = dims(value)[1:]
+        if not _fits(declared, plain) or not _fits(declared, plain[::-1]):
+            return _fits(declared, plain[::-1])
+        shown = None if self.card.layout is None else self.card.layout == "time_first"
+        shown = time_first(self.model, value.name, plain, plain) if shown is None else shown
+        if shown is None and plain[0] == plain[1] > 1:
+            raise ModelError(f"{self.where}: {EITHER.format(name=value.name, shape=plain)}")
+        return bool(shown)
+
+    def _first(self, name: str, places: list[int], form: tuple[int, ...]) -> None:
+        """The first sample of rows that have the same value in each."""
+        self._part(f"{name}.part", places)
+        first = self._store(f"{name}.sample", np.array(0, np.int64))
+        self._add("Gather", [f"{name}.part", first], name if len(form) == 1 else f"{name}.one", axis=2)
+        if len(form) > 1:
+            self._add("Reshape", [f"{name}.one", self._store(f"{name}.shape", np.array([-1, *form], np.int64))], name)
 
     def _part(self, name: str, places: list[int], perm: tuple[int, ...] = ()) -> None:
         """Some places of the second dimension."""

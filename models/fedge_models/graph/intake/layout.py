@@ -19,7 +19,8 @@ from ..array_labels import unnamed
 from ..card import Card
 from ..notes import note, notes
 from .axes import time_first
-from .runtime import dims, single_input, window_shape
+from .inputs import JOINED
+from .runtime import EITHER, dims, single_input, window_shape
 
 if TYPE_CHECKING:
     import onnx
@@ -63,8 +64,8 @@ def as_a_gateway_feeds(model: onnx.ModelProto, card: Card, where: str) -> bool:
 
 
 def _was_laid_out(model: onnx.ModelProto) -> bool:
-    """Whether the file was taken in before, and takes a gateway's windows."""
-    return any(n.name == TURNED for n in model.graph.node) or any(n.startswith(DOUBT) for n in notes(model))
+    """Whether the input was made here, or the file was taken in before: then it takes a gateway's windows."""
+    return any(n.name == TURNED for n in model.graph.node) or any(n.startswith((DOUBT, JOINED)) for n in notes(model))
 
 
 def _form(
@@ -100,11 +101,7 @@ def _is_time_first(
         return card.layout == "time_first"
     shown = time_first(model, given.name, plain.shape, wanted)
     if shown is None and wanted[0] == wanted[1] and wanted[0] > 1:
-        raise ModelError(
-            f"{where}: the input {given.name!r} takes {_words(plain.shape)}, as many samples as channels, and nothing "
-            'in the graph shows which comes first; write layout = "time_first" (Keras, batch_first) or layout = '
-            '"channels_first" (Conv1d of PyTorch) on the card'
-        )
+        raise ModelError(f"{where}: {EITHER.format(name=given.name, shape=_words(plain.shape))}")
     return bool(shown)
 
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     import onnx
 
 Values = dict[str, NDArray[Any]]
+EITHER = (  # of a square window
+    "the input {name!r} takes {shape}, as many samples as channels, and nothing in the graph shows which comes first; "
+    'write layout = "time_first" (Keras, batch_first) or layout = "channels_first" (Conv1d of PyTorch) on the card'
+)
 FILE_BYTES = 16 << 20  # from here on a file is large
 
 

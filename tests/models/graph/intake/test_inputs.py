@@ -222,20 +222,95 @@ def test_groups_that_do_not_fit_are_refused(card: Card, expected: str, tmp_path:
 
 
 @pytest.mark.parametrize("declared", [(1,), (1, 1)])
-def test_input_of_one_value_for_each_window_is_told_how_to_make_it_of_the_window(
-    declared: tuple[int, ...], tmp_path: Path
-) -> None:
-    model = network()
-    dims = model.graph.input[0].type.tensor_type.shape
-    del dims.dim[:]
-    dims.dim.add(dim_param="n")
-    for size in declared:
-        dims.dim.add(dim_value=size)
+def test_input_of_one_value_for_each_window_is_told_how_to_derive_it(declared: tuple[int, ...], tmp_path: Path) -> None:
     expected = (
-        rf"'power' takes \(n, {', '.join(map(str, declared))}\); .* take the mean over time .* static\.mean\(-1\)"
+        rf"'power' takes \(n, {', '.join(map(str, declared))}\); .* derive = \{{ one_value = \"mean\(current\)\" \}}.* "
+        r"\{ name = 'power', channels = \[\"one_value\"\] \}"
     )
     with pytest.raises(ModelError, match=expected):
-        taken(model, msgspec.structs.replace(CARD, inputs=GROUPS), tmp_path)
+        taken(network(declared), msgspec.structs.replace(CARD, inputs=GROUPS), tmp_path)
+
+
+STATIC = msgspec.structs.replace(
+    CARD,
+    channels=(Channel("current", input=False), *CARD.channels[1:]),
+    derive={"level": "mean(current)", "top": "max(current)"},
+    inputs=(InputSpec("power", ("top", "level")), InputSpec("vibration", ("x", "y", "z"))),
+)
+
+
+@pytest.mark.parametrize("declared", [(2,), (1, 2), (2, 1), ("k",)])
+def test_input_of_one_value_for_each_window_takes_numbers_a_window(declared: tuple[int, ...], tmp_path: Path) -> None:
+    """Each is a row of the same value in a gateway's window."""
+    model, x = network((2,)), normal(5, 5, 8)
+    dims = model.graph.input[0].type.tensor_type.shape
+    del dims.dim[1:]
+    for size in declared:
+        dims.dim.add(**{"dim_param" if isinstance(size, str) else "dim_value": size})
+    x[:, 3:] = x[:, 3:, :1]
+    feed = x[:, [4, 3], 0].reshape(5, *(2 if isinstance(n, str) else n for n in declared))
+    expected = run(model.SerializeToString(), power=feed, vibration=x[:, :3])
+    graph = check(taken(model, STATIC, tmp_path), x, expected)
+    assert graph.input_shape == (5, 8)
+
+
+def test_numbers_a_window_are_columns_of_their_own_behind_the_features(tmp_path: Path) -> None:
+    """One input takes only them, another both."""
+    card = msgspec.structs.replace(
+        STATIC,
+        features=("mean", "std"),
+        inputs=(InputSpec("power", ("top",)), InputSpec("vibration", ("z", "level", "x", "y"))),
+    )
+    model, x = network((1,), (7,)), normal(5, 8)  # two features of three channels, and two numbers: level, top
+    columns = [4, 5, 6, 0, 1, 2, 3]
+    expected = run(model.SerializeToString(), power=x[:, 7:], vibration=x[:, columns])
+    assert check(taken(model, card, tmp_path), x, expected).input_shape == (8,)
+
+
+def square(layout: str | None, length: int = 3) -> Card:
+    """Three channels of vibration in windows of three; of four in all in windows of four."""
+    return msgspec.structs.replace(CARD, window=WindowSpec(10, length, length), inputs=GROUPS, layout=layout)
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "time_first"])
+def test_input_of_a_square_window_takes_it_as_the_card_says(layout: str, tmp_path: Path) -> None:
+    model, x = network((1, 3), (3, 3)), normal(5, 4, 3)
+    vibration = x[:, 1:].transpose(0, 2, 1) if layout == "time_first" else x[:, 1:]
+    expected = run(model.SerializeToString(), power=x[:, :1], vibration=vibration)
+    check(taken(model, square(layout), tmp_path), x, expected)
+
+
+def test_input_of_a_square_window_that_nothing_shows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"'vibration' takes \(3, 3\), as many samples as channels.*layout ="):
+        taken(network((1, 3), (3, 3)), square(None), tmp_path)
+
+
+def test_input_of_a_square_window_takes_it_as_its_first_layer_shows(tmp_path: Path) -> None:
+    nodes = [
+        N("Conv", ["turned", "k"], ["c"]),
+        N("Flatten", ["c"], ["v"]),
+        N("MatMul", ["v", "b"], ["vb"]),
+        N("Flatten", ["power"], ["p"]),
+        N("MatMul", ["p", "a"], ["pa"]),
+        N("Add", ["pa", "vb"], ["y"]),
+    ]
+    for turned, perm in ((True, [0, 2, 1]), (False, [0, 1, 2])):
+        model, x = network((1, 3), (3, 3)), normal(5, 4, 3)
+        del model.graph.node[:], model.graph.initializer[:]
+        model.graph.node.extend([N("Transpose", ["vibration"], ["turned"], perm=perm), *nodes])
+        tensors = {"k": normal(2, 3, 2), "a": normal(3, 2), "b": normal(4, 2)}
+        model.graph.initializer.extend(onnx.numpy_helper.from_array(t, n) for n, t in tensors.items())
+        vibration = x[:, 1:].transpose(0, 2, 1) if turned else x[:, 1:]
+        expected = run(model.SerializeToString(), power=x[:, :1], vibration=vibration)
+        check(taken(model, square(None), tmp_path), x, expected)
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "time_first", None])
+def test_inputs_that_make_a_square_window_together_are_not_turned_again(layout: str | None, tmp_path: Path) -> None:
+    model, x = network((4, 1), (4, 3)), normal(5, 4, 4)
+    turned = x.transpose(0, 2, 1)
+    expected = run(model.SerializeToString(), power=turned[..., :1], vibration=turned[..., 1:])
+    check(taken(model, square(layout, 4), tmp_path), x, expected)
 
 
 @pytest.mark.parametrize(
