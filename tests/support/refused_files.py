@@ -138,6 +138,12 @@ def _opset() -> onnx.ModelProto:
     return _file(N("MatMul", ["x", "w"], ["y"]), opset=6)
 
 
+def _no_opset() -> onnx.ModelProto:
+    model = _file(N("MatMul", ["x", "w"], ["y"]))
+    del model.opset_import[0]
+    return model
+
+
 def _optimised() -> onnx.ModelProto:
     return _file(N("FusedMatMul", ["x", "w"], ["y"], domain=MICROSOFT, name="fused"))
 
@@ -298,6 +304,7 @@ def refused() -> dict[str, bytes]:
         "fitted": _fitted(),
         "left inputs": _left_inputs(),
         "opset": _opset(),
+        "no opset": _no_opset(),
         "optimised": _optimised(),
         "quantised": _quantised(),
         "fallback": _fallback(),

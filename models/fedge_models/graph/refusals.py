@@ -69,6 +69,8 @@ REFUSALS = {
     "comparison), as AdaBoost counts the votes of its classifiers. Train a linear model (LogisticRegression) or a "
     "small network instead",
     "opset": "has opset {opset}, expected 7 or newer. Export it again with opset 17",
+    "no opset": "has operators of {domain} ({op}), and states no opset of it, which decides what they calculate. "
+    "Export it again; a tool that edited the file may have removed it",
     "optimised": "node {name!r} ({op} of {domain}) exists in one runtime only: an optimiser wrote this file. Take the "
     "file as the exporter wrote it",
     "quantised": "node {name!r} ({op} of {domain}) is of a file that was quantised for one runtime. Take the float "

@@ -22,9 +22,16 @@ class Builder:
     """The nodes and tensors that take the place of one node."""
 
     def __init__(
-        self, graph: onnx.GraphProto, node: onnx.NodeProto, opset: int, kinds: Mapping[str, int], names: FreeNames
+        self,
+        graph: onnx.GraphProto,
+        node: onnx.NodeProto,
+        opset: int,
+        known: Mapping[str, tuple[int, int]],
+        names: FreeNames,
     ) -> None:
-        self.graph, self.node, self.opset, self.kinds, self._names = graph, node, opset, kinds, names
+        """known: element type and width of values, where they can be known."""
+        self.graph, self.node, self.opset, self._names = graph, node, opset, names
+        self.kind, self.width = known.get(node.input[0], (FLOAT, 0))  # of what the node reads first
         self.given: dict[str, Any] = {a.name: attribute(a) for a in node.attribute}
         self.made: list[onnx.NodeProto] = []
         self.result = next(o for o in reversed(node.output) if o)  # the scores, where a label comes first
@@ -77,6 +84,9 @@ def _floats(values: Sequence[float]) -> np.ndarray:
 
 def _linear(b: Builder, x: str, rows: int) -> str:
     weights = _floats(b.given["coefficients"]).reshape(rows, -1)
+    if b.width not in (0, weights.shape[1]):  # ONNX Runtime takes the first of them, for whatever they are
+        each = f"{weights.shape[1]} coefficients for each of its {rows} results"
+        raise ValueError(f"it has {each}, and its input has {b.width} values. Export the fitted model again")
     inputs = [x, b.store("weight", weights)]
     if b.given.get("intercepts"):
         inputs.append(b.store("bias", _floats(b.given["intercepts"])))

@@ -48,12 +48,12 @@ def without_ml(model: onnx.ModelProto, card: Card, where: str) -> bool:
     feeds = samples(model, card)
     codes = _of_categories(graph, feeds)
     before, coded = results(model, feeds), results(model, codes)
-    kinds, opset = _kinds(model), stated_opset(model)
+    known, opset = _known(model), stated_opset(model)
     nodes: list[onnx.NodeProto] = []
     names = FreeNames({t.name for t in graph.initializer} | {o for n in graph.node for o in n.output})
     for node in graph.node:
         if node.domain == DOMAIN:
-            nodes += _replaced(Builder(graph, node, opset, kinds, names), where)
+            nodes += _replaced(Builder(graph, node, opset, known, names), where)
         else:
             nodes.append(copied(node))
     kept = [copied(o) for o in model.opset_import if o.domain != DOMAIN]
@@ -78,12 +78,13 @@ def _of_categories(graph: onnx.GraphProto, feeds: dict[str, Any] | None) -> dict
     return {name: rng.choice(values, x.shape).astype(x.dtype) for name, x in feeds.items()}
 
 
-def _kinds(model: onnx.ModelProto) -> dict[str, int]:
-    """The element types of values, where they can be known."""
+def _known(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:
+    """Element type and width (0: open) of each value, where they can be known."""
     from onnx import shape_inference
 
-    known = shape_inference.infer_shapes(model).graph
-    return {v.name: v.type.tensor_type.elem_type for v in (*known.input, *known.value_info)}
+    graph = shape_inference.infer_shapes(model).graph
+    tensors = {v.name: v.type.tensor_type for v in (*graph.input, *graph.value_info)}
+    return {n: (t.elem_type, t.shape.dim[-1].dim_value if t.shape.dim else 0) for n, t in tensors.items()}
 
 
 def _replaced(builder: Builder, where: str) -> list[onnx.NodeProto]:
@@ -101,4 +102,4 @@ def _replaced(builder: Builder, where: str) -> list[onnx.NodeProto]:
 def _as_floats(b: Builder) -> str:
     """The node's first input; cast where it is of integers."""
     x = b.node.input[0]
-    return b.add("Cast", x, to=FLOAT) if b.kinds.get(x, FLOAT) in INTEGERS and b.node.op_type in CALCULATES else x
+    return b.add("Cast", x, to=FLOAT) if b.kind in INTEGERS and b.node.op_type in CALCULATES else x

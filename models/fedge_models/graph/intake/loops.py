@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ...ops.registry import SIZES
 from ...protos import values
 from .layers import ROLES, is_generated, module
 from .unroll import step_of
@@ -46,6 +47,11 @@ class Reader(NamedTuple):
     def norm_input(self) -> int:
         """The input of a BatchNormalization that the tensor is; below zero when it is none."""
         return self.position if self.node.op_type == "BatchNormalization" else self.laid_out
+
+    @property
+    def is_size(self) -> bool:
+        """Whether the node takes a size or a rate from the tensor, which no gradient reaches."""
+        return self.position in SIZES.get(self.node.op_type, ())
 
     @property
     def others(self) -> tuple[str, ...]:

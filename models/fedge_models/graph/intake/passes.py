@@ -40,6 +40,7 @@ from .provenance import mark_constants, origins
 from .quantised import dequantise
 from .randomness import check_random
 from .shapes import output_shape, own_dimension
+from .stated_opsets import stated_opsets
 from .stored import as_initializers
 from .time_leading import time_leading
 from .training_mode import for_serving
@@ -57,6 +58,7 @@ FIRST: tuple[Step, ...] = (
     known_dimensions,
     in_order,
     as_initializers,
+    stated_opsets,
     without_functions,
     without_control_flow,
     check_kind,

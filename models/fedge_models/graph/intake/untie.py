@@ -54,7 +54,9 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
     laid_out = own_layout(graph)
     stored = {t.name: t for t in graph.initializer}
     fixed_names = {*card.constants, *(n for n, t in stored.items() if is_marked(t))}
-    parted = {n for n, t in stored.items() if t.data_type == FLOAT and len(t.dims) and n not in fixed_names}
+    parted = {
+        n for n, t in stored.items() if t.data_type == FLOAT and len(t.dims) and prod(t.dims) and n not in fixed_names
+    }
     merged = _without_identities(graph, parted)
     _check_listed(card, {*stored, *merged}, where)
     columns, through = columns_of(graph), []
@@ -87,7 +89,7 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
             _say(model, source, found, made)
         for name, part in zip([source, *made], [rest, *parts], strict=True):
             several = [found[i] for i in part]
-            if len(part) > 1 and not all(fixed.issuperset(r.node.input) for r in several):
+            if len(part) > 1 and not all(r.is_size or fixed.issuperset(r.node.input) for r in several):
                 why = _why({keys[source][i] for i in part})
                 text = f"shared: {name} is read by {_who(several)} and stays one tensor{why}"
                 changed = note(model, text) or changed
@@ -194,6 +196,8 @@ def _parted(source: str, found: list[Reader], card: Card, fixed: set[str], keys:
         first = next((i for i in everyone if not found[i].of_batch_norm), 0)
         copied = [i for i in everyone if i != first and found[i].of_batch_norm]
         return [[i for i in everyone if i not in copied], *([i] for i in copied)]
+    if all(r.is_size for r in found):
+        return [[*everyone]]
     named = [i for i in everyone if found[i].name == source] or [*everyone]
     first = next((i for i in named if found[i].norm_input not in STATISTICS), named[0])
     own = [i for i in named if not found[i].of_batch_norm and fixed.issuperset(found[i].node.input)]

@@ -98,6 +98,61 @@ def test_linear_classifier_gives_the_same_and_trains(how: str, zipmap: bool, tmp
     check_gradient(onnx.ModelProto.FromString(data), x)
 
 
+@pytest.mark.parametrize("ir", [3, 8])
+@pytest.mark.parametrize("batch", [None, 3])
+def test_file_that_states_no_opset_of_the_standard_trains(batch: int | None, ir: int, tmp_path: Path) -> None:
+    """As the first converters wrote it: every operator is of ai.onnx.ml."""
+    alone = classifier(W3, B3, 3, "SOFTMAX")
+    alone.output[1] = "y"
+    model, x = graph(alone, labels=3, zipmap=True), normal(6, 3)
+    del model.opset_import[0]
+    model.ir_version = ir
+    if batch:
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
+    expected = np.concatenate([scores(model, x[i : i + 3]) for i in (0, 3)])
+    data = taken(model, 3, tmp_path)
+    np.testing.assert_allclose(run_ort(data, x), expected, atol=1e-5)
+    check_gradient(onnx.ModelProto.FromString(data), x)
+
+
+SCALING = N("Scaler", ["a"], ["b"], domain=ML, offset=[1.0, 2.0, 3.0], scale=[0.5, 2.0, 1.0])
+SQUASHING = N("Tanh", ["a"], ["b"])
+
+
+@pytest.mark.parametrize("bodies", [(SCALING,), (SQUASHING,), (SCALING, SQUASHING)], ids=["ml", "standard", "both"])
+def test_functions_state_the_opset_that_the_file_does_not(bodies: tuple[onnx.NodeProto, ...], tmp_path: Path) -> None:
+    names = ["x", *(f"f{i}" for i in range(len(bodies)))]
+    calls = [N(f"F{i}", [names[i]], [names[i + 1]], domain="own") for i in range(len(bodies))]
+    model = graph(*calls, N("LinearRegressor", [names[-1]], ["y"], domain=ML, coefficients=W1, intercepts=[0.5]))
+    stated = [helper.make_opsetid("", 14), helper.make_opsetid(ML, 3)]
+    model.functions.extend(
+        helper.make_function("own", f"F{i}", ["a"], ["b"], [n], stated) for i, n in enumerate(bodies)
+    )
+    model.opset_import[0].CopyFrom(helper.make_opsetid("own", 1))
+    x = normal(6, 3)
+    expected = scores(model, x)
+    data = taken(model, 0, tmp_path)
+    np.testing.assert_allclose(run_ort(data, x), expected, atol=1e-5)
+    check_gradient(onnx.ModelProto.FromString(data), x)
+
+
+@pytest.mark.parametrize("domain", ["", ML])
+def test_file_that_states_no_opset_of_what_it_has_is_refused(domain: str, tmp_path: Path) -> None:
+    model = graph(N("Tanh", ["x"], ["t"]), N("LinearRegressor", ["t"], ["y"], domain=ML, coefficients=W1))
+    del model.opset_import[1 if domain else 0]
+    with pytest.raises(ModelError, match=f"has operators of {domain or 'ai.onnx'} .*, and states no opset of it"):
+        taken(model, 0, tmp_path)
+
+
+@pytest.mark.parametrize("width", [2, 4])
+def test_coefficients_that_do_not_fit_the_input_are_refused_with_both_numbers(width: int, tmp_path: Path) -> None:
+    """ONNX Runtime takes the first of them, for whatever they are."""
+    model = graph(classifier(normal(3 * width).tolist(), B3, 3, "SOFTMAX"), SAME, labels=3)
+    expected = f"has {width} coefficients for each of its 3 results, and its input has 3 values"
+    with pytest.raises(ModelError, match=expected):
+        taken(model, 3, tmp_path)
+
+
 @pytest.mark.parametrize("labels", [2, 3])
 def test_label_that_other_nodes_read_is_computed(labels: int, tmp_path: Path) -> None:
     """Votes between pairs of classes (OneVsOneClassifier) are counted so."""

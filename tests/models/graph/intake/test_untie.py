@@ -237,6 +237,26 @@ def test_copies_are_named_by_the_module_that_reads_them(tmp_path: Path) -> None:
     assert names == ["enc.layers.1.linear.bias"]
 
 
+@pytest.mark.parametrize("count", [2, 5])
+@pytest.mark.parametrize("copied", [False, True], ids=["one tensor", "a copy of it"])
+@pytest.mark.parametrize("roi", [0, 6], ids=["empty", "filled"])
+def test_sizes_that_several_nodes_read_are_no_question(roi: int, copied: bool, count: int, tmp_path: Path) -> None:
+    """As a simplifier merges what Resize reads: a region of interest, which may be empty, and scales."""
+    nodes = [N("Reshape", ["x", "shape"], ["r0"]), *[N("Identity", ["roi"], ["again"])] * copied]
+    for i in range(count):
+        nodes.append(N("Resize", [f"r{i}", "again" if copied and i else "roi", "scales"], [f"r{i + 1}"]))
+    nodes += [N("Reshape", [f"r{count}", "flat"], ["f"]), N("MatMul", ["f", "w"], ["n"])]
+    tensors = {"roi": np.zeros(roi, np.float32), "scales": np.array([1, 1, 2], np.float32),
+               "shape": np.array([-1, 1, 6]), "flat": np.array([-1, 6 * 2**count])}  # fmt: skip
+    model = network(*nodes, **tensors, w=normal(6 * 2**count, 6))
+    data = taken(model, tmp_path)
+    graph = TrainableGraph.load(data)
+    assert set(trained(data)) == {"w", "head.weight"}
+    assert not any(n.startswith(("untied: ", "shared: ")) for n in graph.notes)
+    x = normal(4, 6)
+    np.testing.assert_allclose(graph.forward(x), run_ort(model.SerializeToString(), x), rtol=1e-4, atol=1e-5)
+
+
 def unrolled(steps: int = 5, layers: str = "a", bias: np.ndarray = ZEROS, state: str = "x") -> list[onnx.NodeProto]:
     """Simple recurrent layers as Keras writes them with unroll=True, one after the other: no module in the names."""
     nodes = []
