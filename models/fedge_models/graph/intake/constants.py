@@ -25,19 +25,31 @@ from ..notes import note
 from ..onnx_file import array
 from ..signature import ATTRIBUTE, PARAMETER, PYTORCH, kinds, single_parameters
 from .epsilons import epsilons
+from .known_filters import are_distances, are_symmetric, are_wavelets, is_window
 from .known_values import are_positions, are_rotations, are_waves, is_filter_bank, is_mask, is_ramp, may_turn
-from .own_scaling import LEARNERS, PREPARED, SCALER, prepared
+from .own_scaling import LEARNERS, PREPARED, prepared
+from .preparation import ELEMENTWISE, Preparation
 from .provenance import marks
+from .standing_alone import standing_alone
 from .straight_through import trained_by_nothing, unreached
+from .unscaling import Behind
 
 if TYPE_CHECKING:
     import onnx
 
 MATRICES = {"MatMul": (0, 1), "Gemm": (1,), "Conv": (1,), "Einsum": (0, 1)}  # where a Fourier matrix may be read
-ELEMENTWISE = ("Add", "Sub", "Mul", "Div")
-LAYOUT = (
-    *("Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze"),
-    *("Transpose", "Unsqueeze"),
+LAID_OUT = (
+    "Cast",
+    "Expand",
+    "Gather",
+    "Identity",
+    "Pad",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
 )
 ROTATING = ("Mul", "RotaryEmbedding", "Where")
 BESIDE = 64  # tables in front of a sine's, among which its cosine's is looked for
@@ -64,7 +76,7 @@ def constants(model: onnx.ModelProto, card: Card, where: str) -> dict[str, str]:
     stored = {t.name: t for t in model.graph.initializer if t.data_type == FLOAT and (len(t.dims) or t.name in singles)}
     found: dict[str, str] = {n: "listed on the card" for n in card.constants if n in stored}
     for name, what in _seen(model, stored, where):
-        if name not in found and of_pytorch.get(name) != PARAMETER:
+        if name not in found and not _is_of_parameter(name, of_pytorch):
             found[name] = what
             certain = what == MADE_UP
             end = "patterns leave it out, its exact name trains it" if certain else GUESS.format(name)
@@ -79,6 +91,11 @@ def constants(model: onnx.ModelProto, card: Card, where: str) -> dict[str, str]:
     found |= {n: "reached by no gradient" for n in stored if n in cancelled and n not in found}
     _say_unreached(model, [n for n, what in found.items() if n in cancelled], of_pytorch)
     return {t.name: found[t.name] for t in model.graph.initializer if t.name in found}
+
+
+def _is_of_parameter(name: str, of_pytorch: dict[str, str]) -> bool:
+    """Whether PyTorch calls a tensor a parameter, or it is a function of one: `gate.sigmoid`."""
+    return any(of_pytorch.get(n) == PARAMETER for n in (name, name.rpartition(".")[0]))
 
 
 def _say_unreached(model: onnx.ModelProto, names: list[str], of_pytorch: dict[str, str]) -> None:
@@ -107,7 +124,8 @@ def _say_unknown(model: onnx.ModelProto, trained: set[str]) -> None:
     statistics = running_statistics(model) | laid_out_statistics(model)
     if model.producer_name == PYTORCH:
         names = [t.name for t in ordered if t.name in trained - statistics and ATTRIBUTE.match(t.name)]
-        if unsure := [n for n in names if not LAYERS.search(n)]:
+        alone = standing_alone(model.graph)
+        if unsure := [n for n in names if n in alone or not LAYERS.search(n)]:
             more = f" and {len(unsure) - NAMED} more" if len(unsure) > NAMED else ""
             text = "train as parameters; this exporter does not tell buffers from them: list a buffer under constants"
             note(model, f"by its name alone: {', '.join(unsure[:NAMED])}{more} {text} on the card, or use dynamo=True")
@@ -127,48 +145,48 @@ def _listed(reasons: dict[str, str]) -> str:
 
 
 def _seen(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: str) -> Iterator[tuple[str, str]]:
-    raw = {i.name for i in model.graph.input}  # the input, and what is only laid out or scaled of it
-    size = max((_size(v) for v in model.graph.input), default=0)  # of a mean picture, as MATLAB writes it
-    reads: dict[str, list[onnx.NodeProto]] = {}
     yield from ((n, PREPARED) for n in prepared(model, stored))
     yield from ((n, EPSILON) for n in sorted(epsilons(model.graph) & stored.keys()))
-    for node in model.graph.node:
-        for name in node.input:
-            reads.setdefault(name, []).append(node)
-        if node.op_type in ELEMENTWISE and raw.intersection(node.input):
-            others = [n for n in node.input if n not in raw]
-            away = node.op_type in ("Sub", "Div") and node.input[0] in raw
-            if all(n in stored and (_is_row(stored[n]) or (away and prod(stored[n].dims) == size)) for n in others):
-                yield from ((n, SCALER) for n in others)
-                raw.update(node.output)
-        elif (
-            node.op_type in LAYOUT and node.input[0] in raw and (node.op_type != "Concat" or raw.issuperset(node.input))
-        ):
-            raw.update(node.output)
+    tables = {*[*_tables(model, stored, where)]}
+    yield from tables
+    behind = Behind(model, stored)
+    found = Preparation(model, stored, {n for n, _ in tables}, lambda n: _values(n, stored[n], where)).found()
+    yield from found
+    yield from (*behind.unscalers(), *behind.inside())
+
+
+def _tables(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: str) -> Iterator[tuple[str, str]]:
+    """Each tensor that its values and the nodes that read it tell."""
+    reads = _readers(model.graph)
     multiplied: list[tuple[str, NDArray[Any]]] = []
     for name, tensor in stored.items():
         nodes = reads.get(name, [])
         values = _values(name, tensor, where) if nodes else None
-        if values is None:
-            continue
-        if not values.ndim or _has_bias(name, nodes, stored):
+        if values is None or not values.ndim or _has_bias(name, [n for n, _ in nodes], stored):
             continue
         if what := next(_kinds(name, values, nodes), ""):
             yield name, what
-        if values.ndim > 1 and all(n.op_type in ROTATING for n in nodes) and may_turn(values):
+        if values.ndim > 1 and all(n.op_type in ROTATING for n, _ in nodes) and may_turn(values):
             near = multiplied[-BESIDE:]
             partners = [other for other, table in near if are_rotations(table, values)]
             yield from ((n, "a table of rotations") for n in (*partners, *([name] if partners else [])))
             multiplied.append((name, values))
 
 
-def _size(value: onnx.ValueInfoProto) -> int:
-    """How many values a sample has."""
-    return prod(d.dim_value for d in value.type.tensor_type.shape.dim[1:])
-
-
-def _is_row(tensor: onnx.TensorProto) -> bool:
-    return sum(d > 1 for d in tensor.dims) <= 1
+def _readers(graph: onnx.GraphProto) -> dict[str, list[tuple[onnx.NodeProto, int]]]:
+    """The nodes that read each stored tensor, and by which input; also through nodes that only lay it out."""
+    found: dict[str, list[tuple[onnx.NodeProto, int]]] = {}
+    fixed, same = {t.name for t in graph.initializer}, dict[str, str]()
+    for node in graph.node:
+        given = [n for n in node.input if n]
+        if node.op_type == "Constant" or (given and fixed.issuperset(given)):
+            fixed.update(node.output)
+        if node.op_type in LAID_OUT and given and fixed.issuperset(given):
+            same |= dict.fromkeys(node.output, same.get(given[0], given[0]))
+            continue
+        for position, name in enumerate(node.input):
+            found.setdefault(same.get(name, name), []).append((node, position))
+    return found
 
 
 def _values(name: str, tensor: onnx.TensorProto, where: str) -> NDArray[Any] | None:
@@ -184,22 +202,29 @@ def _has_bias(name: str, nodes: list[onnx.NodeProto], stored: Collection[str]) -
     return stem != name and f"{stem}.bias" in stored and all(f"{stem}.bias" in n.input for n in nodes)
 
 
-def _kinds(name: str, values: NDArray[Any], nodes: list[onnx.NodeProto]) -> Iterator[str]:
-    operators = {n.op_type for n in nodes}
-    read_as = {(n.op_type, i) for n in nodes for i, given in enumerate(n.input) if given == name}
+def _kinds(name: str, values: NDArray[Any], nodes: list[tuple[onnx.NodeProto, int]]) -> Iterator[str]:
+    operators = {n.op_type for n, _ in nodes}
+    if operators == {"STFT"}:
+        yield "a window of STFT"
     if operators <= {"Add", "Mul", "Where"} and is_mask(values, operators):
         yield "a mask"
-    if operators <= {"Add", "Concat"} and are_positions(values):
+    if operators <= {"Add", "Concat", "Mul"} and are_positions(values):
         yield "a table of positions"
-    if operators <= {*ELEMENTWISE, "Concat", "Einsum", "MatMul", "Unsqueeze"} and is_ramp(values):
+    if operators <= {*ELEMENTWISE, "Where"} and are_distances(values):
+        yield "a table of distances between positions"
+    if operators <= {*ELEMENTWISE, "Concat", "Einsum", "MatMul"} and is_ramp(values):
         yield "a ramp, as of indices or frequencies"
+    if operators == {"Mul"} and is_window(values):
+        yield "a window"
     if operators == {"InstanceNormalization"} and made_up(name) and np.ptp(values) == 0:
         yield MADE_UP
-    if values.ndim >= 2 and all(i in MATRICES.get(kind, ()) for kind, i in read_as):
+    if values.ndim >= 2 and all(i in MATRICES.get(n.op_type, ()) for n, i in nodes):
         if are_waves(values):
             yield "a Fourier or cosine matrix"
         if is_filter_bank(values):
             yield "a filter bank or a selection"
+        if are_symmetric(values) or are_wavelets(values):
+            yield "a bank of fixed filters"
 
 
 def made_up(name: str) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PRODUCTS = ("Conv", "Gemm", "MatMul")  # the first one that is no step of preparation begins the network
 AXES = "transform_matrix"  # how skl2onnx names those of a PCA
+ANY_MATRIX = "Ma_MatMulcst"  # and what it has no name for: a random projection, or a learner's own coefficients
 LEARNERS = ("skl2onnx", "OnnxMLTools")
 CENTRES, FACTORS = ("Add", "Sub"), ("Div", "Mul")
 SCALER = "a factor of the input, as of a scaler"
@@ -71,8 +72,25 @@ def _standardises(model: onnx.ModelProto, card: Card, names: set[str]) -> bool:
         *(d.dim_value for i in model.graph.input for d in i.type.tensor_type.shape.dim),
     }
     wide = {name for name, size in sizes.items() if size > 1 and size in columns}
-    used = {node.op_type for node in model.graph.node if wide.intersection(node.input)}
+    fixed, used = {t.name for t in model.graph.initializer}, set[str]()
+    for node in model.graph.node:
+        if fixed.issuperset(node.input):  # as max - min
+            fixed.update(node.output)
+            wide.update(node.output if wide.intersection(node.input) else ())
+        elif wide.intersection(node.input):
+            used.add(node.op_type)
     return bool(used.intersection(CENTRES)) and bool(used.intersection(FACTORS))
+
+
+def _leads_to_product(graph: onnx.GraphProto, node: onnx.NodeProto) -> bool:
+    """Whether another product comes behind a node, so that it is not the learner itself."""
+    reached = {*node.output}
+    for other in graph.node:
+        if reached.intersection(other.input):
+            if other.op_type in PRODUCTS:
+                return True
+            reached.update(other.output)
+    return False
 
 
 def prepared(model: onnx.ModelProto, stored: Mapping[str, onnx.TensorProto]) -> list[str]:
@@ -80,14 +98,21 @@ def prepared(model: onnx.ModelProto, stored: Mapping[str, onnx.TensorProto]) -> 
     if model.producer_name not in LEARNERS:
         return []
     graph = model.graph
-    fixed = {t.name for t in graph.initializer}  # and what is computed of constants only
+    fixed: dict[str, list[str]] = {t.name: [] for t in graph.initializer}  # and what is computed of them only
+    fixed |= {name: [name] for name in stored}
     raw, found = {i.name for i in graph.input if i.name not in fixed}, dict[str, None]()
     for node in graph.node:
         given = [name for name in node.input if name]
         weighs = node.op_type in PRODUCTS and not any(name.startswith(AXES) for name in given)
+        if weighs and any(name.startswith(ANY_MATRIX) for name in given):
+            weighs = not _leads_to_product(graph, node)
         if raw.issuperset(given) or not raw.union(fixed).issuperset(given) or weighs:
             raw.update(node.output if given and raw.issuperset(given) else ())
             continue
-        (raw if raw.intersection(given) else fixed).update(node.output)
-        found |= dict.fromkeys(name for name in given if name in stored)
+        made_of = [source for name in given for source in fixed.get(name, [])]
+        if raw.intersection(given):
+            raw.update(node.output)
+            found |= dict.fromkeys(made_of)
+        else:
+            fixed |= dict.fromkeys(node.output, made_of)
     return list(found)
