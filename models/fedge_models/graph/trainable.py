@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..errors import ModelError
 from ..ops.operator import Array, Node
 from ..ops.registry import OPERATORS
+from ..system.choices import hint
 from ..system.malloc import LARGE_BYTES, give_back
 from . import nodes, onnx_file
 from .array_labels import unnamed
@@ -55,8 +56,9 @@ class TrainableGraph:
         if names and patterns == "*" and (layer := nodes.without_layers(model, names)) is not None:
             refuse("votes", where, name=layer.name or layer.op_type, op=layer.op_type)
         if not names:
-            fixed = f"; {', '.join(self.card.constants)}: only by exact name" if self.card.constants else ""
-            raise ModelError(f"{where}: no float initializer matches trainable {patterns!r}{fixed}")
+            raise ModelError(
+                f"{where}: no float initializer matches trainable {_unmatched(model, patterns, self.card)}"
+            )
         self._input, self.input_shape = onnx_file.single(model.graph.input, stored, "input", where)
         self._output, self.output_shape = onnx_file.single(model.graph.output, {}, "output", where)
         if text := unnamed(self.card, self.output_shape):
@@ -198,6 +200,13 @@ class TrainableGraph:
             return len(self._tried(1)) == 1
         except (ModelError, *nodes.TROUBLE):
             return False
+
+
+def _unmatched(model: onnx.ModelProto, patterns: str, card: Card) -> str:
+    """Patterns that match nothing, with what they may mean."""
+    fixed = f"; {', '.join(card.constants)}: only by exact name" if card.constants else ""
+    every = nodes.chosen(model, "*", card.batch_norm == "updated", card.constants) if patterns != "*" else []
+    return f"{patterns!r}{fixed}{f'; {hint(patterns, every)}' if every else ''}"
 
 
 def _arrays(

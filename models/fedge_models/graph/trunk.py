@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import onnx
 
 CACHE_BYTES = 32 * 1024 * 1024
-HEAVY = ("Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul")
+HEAVY = ("Attention", "Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "RNN")
 CHUNK = 4  # samples per run of the session, to bound its memory; more are no faster
 CONTROL_FLOW = ("If", "Loop", "Scan")  # might never end
 MAKES_INTEGERS = ("Shape", "Size", "ArgMax", "ArgMin", "NonZero")

@@ -68,14 +68,18 @@ def rnn(
     """ONNX RNN to (Y, Y_h), with Tanh, Relu or Sigmoid."""
     squash = node.attr("activations", [b"Tanh"] * len(w))
     if len(squash) != len(w) or not set(squash) <= {*cells.SQUASH}:
-        node.refuse(f"activations {squash} are not supported; expected {', '.join(n.decode() for n in cells.SQUASH)}")
+        node.refuse(f"activations {_names(squash)} are not supported; expected {_names(list(cells.SQUASH), ' or ')}")
     return _layer(node, lambda d, *given: cells.rnn(*given, squash=squash[d]), x, w, r, b, lengths, [h0])
 
 
 def _same(node: Node, usual: list[bytes]) -> None:
     """Refuse other activations than the usual ones."""
     if (given := list(node.attr("activations", usual))) not in (usual, usual * 2):
-        node.refuse(f"activations {given} are not supported; expected {usual}")
+        node.refuse(f"activations {_names(given)} are not supported; expected {_names(usual)}")
+
+
+def _names(activations: list[bytes], between: str = ", ") -> str:
+    return between.join(name.decode() for name in activations)
 
 
 def _layer(

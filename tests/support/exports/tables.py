@@ -199,5 +199,5 @@ TABLES = {
     "two tasks, one output": Network("table", (WIDTH,), lambda: Tasks(True), 3, head="wear.*,load.*"),
     "two tasks, two outputs": Network("table", (WIDTH,), lambda: Tasks(False), 3, head="wear.*,load.*"),
     "siamese, halves of one input": Network("table", (WIDTH,), Twins, shared=("encoder.*",)),
-    "embedding and prototypes": Network("table", (WIDTH,), Prototypes, head="prototypes"),
+    "embedding and prototypes": Network("table", (WIDTH,), Prototypes, head="prototypes*"),  # or its norm
 }  # fmt: skip

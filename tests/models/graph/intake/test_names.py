@@ -190,7 +190,7 @@ def test_pattern_that_matches_nothing_is_noted_or_refused(tmp_path: Path) -> Non
     card = msgspec.structs.replace(CARD, trainable="body.*,haed.*")
     text = "trainable: 'haed.*' matches no tensor of the file; did you mean 'head."
     assert any(text in n for n in taken(perceptron("onnx::MatMul_34"), tmp_path, card).notes)
-    with pytest.raises(ModelError, match=r"no float initializer matches trainable 'haed\.\*'"):
+    with pytest.raises(ModelError, match=r"no float initializer matches trainable 'haed\.\*'; did you mean 'head\."):
         taken(perceptron("W"), tmp_path, msgspec.structs.replace(CARD, trainable="haed.*"))
 
 
