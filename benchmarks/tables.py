@@ -19,6 +19,7 @@ from _common import arguments, finish, table  # isort: skip  # sets the BLAS thr
 
 import _trees as trees
 import numpy as np
+from _rising import rising
 from fedge_agent.windows.features import input_count
 from fedge_fleet.data.problems.milling import AI4I_PHYSICS, FOLDS, ai4i
 from fedge_fleet.data.problems.problem import Problem, plan
@@ -102,6 +103,11 @@ def both(*changes: Change) -> Change:
     return change
 
 
+def monotone(*columns: str) -> Change:
+    """A failure can only become more likely while these columns rise."""
+    return both(_net(lambda card, inputs, seed: rising(card, inputs, seed, columns)), card(trainable="dense*, ramp.*"))
+
+
 OLD = both(dense(), training(clip=0.0))
 WAYS = (
     Line("dense layers, measured columns", OLD, ()),
@@ -135,6 +141,8 @@ PARTS = (
     Line("classes weighed in full", card(objective=Objective(class_weights="balanced"))),
     Line("labels smoothed by 0.05", card(objective=Objective(label_smoothing=0.05))),
     Line("focal loss", card(objective=Objective(loss="focal"))),
+    Line("rising with the wear alone, by squared weights", monotone("tool_wear")),
+    Line("rising with wear and strain, by squared weights", monotone("tool_wear", "strain")),
 )
 BOUNDS = (WAYS[0], WAYS[4], WAYS[6], WAYS[7])  # beside all data in one place, and each site alone
 QUICK = (*BOUNDS, WAYS[8])
