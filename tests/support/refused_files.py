@@ -6,7 +6,7 @@ from __future__ import annotations
 import msgspec
 import onnx
 from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from .graphs import N, ints, normal, small
 
@@ -258,6 +258,15 @@ def _mixed() -> onnx.ModelProto:
     return _file(N("MatMul", ["x", "w"], ["m"]), mean, N("Sub", ["m", "mean"], ["y"]))
 
 
+def _larger_batch() -> onnx.ModelProto:
+    """Exported for a batch of four, each of which it scales in its own way."""
+    model = _file(N("MatMul", ["x", "w"], ["m"]), N("Mul", ["m", "each"], ["y"]))
+    model.graph.initializer.append(numpy_helper.from_array(normal(4, 1), "each"))
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = 4
+    return model
+
+
 def _fixed_batch() -> onnx.ModelProto:
     """Exported for a batch of one, over which it takes a mean."""
     mean = N("ReduceMean", ["m"], ["mean"], axes=[0], keepdims=1, name="mean")
@@ -322,5 +331,6 @@ def refused() -> dict[str, bytes]:
         "votes": _votes(),
         "mixed": _mixed(),
         "fixed batch": _fixed_batch(),
+        "larger batch": _larger_batch(),
     }
     return {**{k: m.SerializeToString() for k, m in made.items()}, "format": b"\x00\x00\x00\x00ORTM" + bytes(64)}

@@ -128,7 +128,11 @@ def _free(
         made, tried = _attempt(light, given.name, traced, batch, choices)
         if made is not None and _gives(made, beside, given.name, both, expected, where):
             _take_over(model.graph, made.graph)
-            note(model, f"batch: exported for a batch of {batch}; it takes any now, with the same results")
+            for text in (
+                f"batch: exported for a batch of {batch}; it takes any now, with the same results",
+                *tried.notes,
+            ):
+                note(model, text)
             return True
         if not _next(choices, tried.options):
             break
@@ -136,16 +140,22 @@ def _free(
         node = first_mixing(model, given.name, [both[:batch], both[batch:]], where) or model.graph.node[-1]
         kind = "fixed batch" if fixed else "mixed"
         refuse(kind, where, name=node.name or node.op_type, op=node.op_type)
+    if fixed and batch > 1:  # of one, the file still runs, and the probe says why it does with no more
+        refuse("larger batch", where, batch=batch)
     return False
 
 
 def _take_over(graph: onnx.GraphProto, made: onnx.GraphProto) -> None:
     """Give the graph what an attempt made of its skeleton."""
-    stored = {t.name for t in graph.initializer}
+    stored = {t.name: t for t in graph.initializer}
     del graph.node[:], graph.output[:]
     graph.node.extend(made.node)
     graph.output.extend(made.output)
-    graph.initializer.extend(t for t in made.initializer if t.name not in stored)
+    for t in made.initializer:
+        if t.name not in stored:
+            graph.initializer.append(t)
+        elif t.dims != stored[t.name].dims:
+            stored[t.name].CopyFrom(t)
     prune(graph)
 
 

@@ -41,6 +41,7 @@ RULES: dict[str, Rule] = {
     "Reshape": shapes.reshape,
     "Resize": shapes.resize,
     "ScatterElements": shapes.gatherelements,
+    "ScatterND": shapes.scatter_nd,
     "Slice": shapes.slice,
     "Split": shapes.split,
     "Squeeze": shapes.squeeze,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 JOINED = "inputs: "  # how the note begins
 RECURRENT, STATES = ("GRU", "LSTM", "RNN"), (5, 6)  # operators, and their inputs for what they begin with
 LAYOUT = ("Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+CUT_OUT = (*LAYOUT[1:], "Expand", "Gather", "Slice", "Split")  # what gives each layer its part of the states
 ONE_VALUE = (
     ". A gateway gives the whole window of each channel. Derive one value of it on the card, and let the input take "
     'that: derive = {{ one_value = "mean({channel})" }} (or last, max, …), and '
@@ -66,17 +67,32 @@ def _without_states(model: onnx.ModelProto, listed: set[str]) -> bool:
     """
     graph, changed = model.graph, False
     for value in real_inputs(graph) if len(real_inputs(graph)) > 1 else ():
-        readers = [(n, i) for n in graph.node for i, name in enumerate(n.input) if name == value.name]
+        names, between = _laid_out(graph, value.name)
+        readers = [
+            (n, i) for n in graph.node if n.output[0] not in between for i, name in enumerate(n.input) if name in names
+        ]
         if value.name in listed or not all(n.op_type in RECURRENT and i in STATES for n, i in readers):
             continue
         for node, position in readers:
             node.input[position] = ""
         kept = [copied(v) for v in graph.input if v.name != value.name]
-        del graph.input[:]
+        rest = [copied(n) for n in graph.node if n.output[0] not in between]
+        del graph.input[:], graph.node[:]
         graph.input.extend(kept)
+        graph.node.extend(rest)
         text = f"state: {value.name} is zero at the beginning of each window"
         changed = note(model, text if readers else f"input: {value.name} is left out, as nothing reads it") or changed
     return changed
+
+
+def _laid_out(graph: onnx.GraphProto, name: str) -> tuple[set[str], set[str]]:
+    """The names of an input and of what only cuts or lays it out, which the second set has alone: a part a layer."""
+    names, between = {name}, set[str]()
+    for node in graph.node:
+        if node.op_type in CUT_OUT and node.input[0] in names and not names.intersection(node.input[1:]):
+            names.update(node.output)
+            between.add(node.output[0])
+    return (names, between) if names.isdisjoint(o.name for o in graph.output) else ({name}, set())
 
 
 def _groups(card: Card, given: Sequence[onnx.ValueInfoProto], where: str) -> dict[str, InputSpec]:

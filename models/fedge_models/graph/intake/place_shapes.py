@@ -162,6 +162,22 @@ def gatherelements(places: Places, node: onnx.NodeProto) -> None:
     places.put(node, place)
 
 
+def scatter_nd(places: Places, node: onnx.NodeProto) -> None:
+    """The last dimension of the indices chooses places in the first dimensions of the data; the samples lie behind."""
+    data, indices, updates = node.input[:3]
+    depth, ahead = places.shape(indices)[-1], len(places.shape(indices)) - 1
+    beyond = ahead - depth  # how much later a dimension behind the chosen ones is in the updates
+    found = {places.found[data]} if data in places.found else set()
+    found |= {p._replace(axis=p.axis - beyond) for p in [places.found.get(updates)] if p is not None}
+    if indices in places.found or len(found) != 1 or (place := found.pop()).axis < depth:
+        raise MismatchError("picks samples")
+    like = next(n for n in (data, updates) if n in places.found)
+    for position, name, axis in ((0, data, place.axis), (2, updates, place.axis + beyond)):
+        if name not in places.found:
+            places.repeat(node, position, axis, like)
+    places.put(node, place)
+
+
 def topk(places: Places, node: onnx.NodeProto) -> None:
     place = places.one(node)
     if places.number(node, "axis", -1) % len(places.shape(node.input[0])) == place.axis:

@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..nodes import SHAPES
 from .constants import made_up
 from .places import MismatchError, Place, Places
 from .provenance import is_marked
 
 if TYPE_CHECKING:
     import onnx
+
+FOLDED = "onnx::"  # how names begin that PyTorch's older exporter gives to what it has computed
+ZERO = (
+    "state: {} is zero where a recurrent layer begins, and is not trained; if it is a parameter that is zero so far, "
+    "export with dynamo=True"
+)
 
 
 def first(places: Places, node: onnx.NodeProto) -> None:
@@ -139,11 +146,16 @@ def recurrent(places: Places, node: onnx.NodeProto) -> None:
 
 def _is_learnt(places: Places, name: str) -> bool:
     """Whether a constant is, or is computed from, what may be a parameter; a fresh one is often zero."""
-    makers, names = {o: n for n in places.graph.node for o in n.output}, {name}
+    makers = {o: n for n in places.graph.node if n.op_type not in SHAPES for o in n.output}
+    names, known = {name}, set[str]()
     while inner := [n for n in names if n in makers]:
-        names = names.difference(inner).union(*(makers[n].input for n in inner))
-    marked = {t.name for t in places.graph.initializer if is_marked(t)}
-    return any(not made_up(n) and n not in marked for n in names if n and places.values[n].dtype.kind == "f")
+        known.update(inner)
+        names = names.difference(inner).union(*(makers[n].input for n in inner)) - known
+    floats = {n for n in names if n in places.values and places.values[n].dtype.kind == "f"}
+    stored = {t.name: t for t in places.graph.initializer if t.name in floats}
+    for unsure in (n for n in stored if n.startswith(FOLDED) and not places.values[n].any()):
+        places.notes.append(ZERO.format(unsure))
+    return any(not made_up(n) and not (n in stored and is_marked(stored[n])) for n in floats)
 
 
 def einsum(places: Places, node: onnx.NodeProto) -> None:

@@ -45,6 +45,7 @@ class Places:
         self.choices = choices  # at each Reshape that leaves one
         self.options: list[int] = []  # how many there were at each
         self.edits: dict[int, list[onnx.NodeProto]] = {}  # nodes to put before the one at this position
+        self.notes: list[str] = []  # what is to be said of it
         self.at = 0
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -99,12 +100,12 @@ class Places:
                 continue
             axis = place.axis - (rank - len(self.shape(name)))
             if 0 <= axis < len(self.shape(name)) and self.shape(name)[axis] != 1:
-                if repeats and place.outer * place.inner == 1:
-                    self.one_row(node, position, axis)
-                    continue
-                if not (repeats and self.batch == place.outer == 1 and self.shape(name)[axis] == place.inner):
+                if not repeats or place.outer != 1:
                     raise MismatchError("a constant of it differs between samples")
-                self.tile(node, position, axis, next(n for n in node.input if n in self.found))
+                if self.batch > 1:
+                    self.one_sample(node, position, axis, place.inner)
+                if place.inner > 1:
+                    self.tile(node, position, axis, next(n for n in node.input if n in self.found))
 
     def tile(self, node: onnx.NodeProto, position: int, axis: int, like: str) -> None:
         """Repeat a constant that holds the parts of one sample, such as its heads, for as many as `like` has."""
@@ -135,25 +136,37 @@ class Places:
 
         shape, stem = [*self.shape(node.input[position])], f"{node.output[0]}.{position}"
         if shape[axis] != 1:
-            self.one_row(node, position, axis)
+            self.one_sample(node, position, axis)
         whole, repeated = self._counted(stem, like, shape[:axis], shape[axis + 1 :]), f"{stem}.repeated"
         self._before(helper.make_node("Expand", [node.input[position], whole], [repeated]))
         node.input[position] = repeated
 
-    def one_row(self, node: onnx.NodeProto, position: int, axis: int) -> None:
-        """Take the first of a constant's rows, one for each sample of the batch, which must be equal."""
+    def one_sample(self, node: onnx.NodeProto, position: int, axis: int, inner: int = 1) -> None:
+        """Take of a constant what it has for the first sample, `inner` rows; it must have the same for the others.
+
+        A stored tensor that nothing else reads becomes that: PyTorch expands a learnt state before it stores it.
+        """
         from onnx import helper
 
         name = node.input[position]
         rows, first = np.moveaxis(self.values[name], axis, 0), f"{node.output[0]}.{position}.row"
-        if len(rows) != self.batch or (rows != rows[:1]).any():
+        if (
+            len(rows) != self.batch * inner
+            or (rows.reshape(self.batch, inner, -1) != rows[:inner].reshape(inner, -1)).any()
+        ):
             raise MismatchError("a constant of it differs between samples")
+        kept = np.ascontiguousarray(np.moveaxis(rows[:inner], 0, axis))
+        stored = next((t for t in self.graph.initializer if t.name == name), None)
+        if stored is not None and sum(n == name for other in self.graph.node for n in other.input) == 1:
+            words = stored.doc_string  # the mark of what is no parameter
+            stored.CopyFrom(tensor(name, kept))
+            stored.doc_string = words
+            return
         ends = [f"{first}.{part}" for part in ("start", "end", "axis")]
-        for end, number in zip(ends, (0, 1, axis), strict=True):
+        for end, number in zip(ends, (0, inner, axis), strict=True):
             self.graph.initializer.append(tensor(end, np.array([number], np.int64)))
         self._before(helper.make_node("Slice", [name, *ends], [first]))
         node.input[position] = first
-        self.values[first] = np.moveaxis(rows[:1], 0, axis)
 
     def sizes(self, node: onnx.NodeProto, position: int, sizes: list[int], axis: int, like: str) -> None:
         """Give a node sizes of which the one at `axis` is how many samples `like` has."""

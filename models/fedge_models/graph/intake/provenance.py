@@ -71,10 +71,11 @@ class Origins(NamedTuple):
 def origins(model: onnx.ModelProto) -> Origins:
     """Read what the exporter tells; nothing for a file of another tool."""
     found, folded = kinds(model), {}
+    given = {v.name for v in model.graph.input}  # only the shape of an input can be known beforehand
     for value in model.graph.value_info if found else ():
         for entry in value.metadata_props:
             if entry.key == FOLDED:
-                folded[value.name] = _listed(entry.value)
+                folded[value.name] = [n for n in _listed(entry.value) if n not in given]
     return Origins(found, folded)
 
 

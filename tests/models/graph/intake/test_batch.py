@@ -203,6 +203,19 @@ CASES: dict[str, Case] = {
         {"one": ints(1), "theta": 0.3 * normal(1, 2, 3), "lead": ints(1, 2, 3), "size": ints(1, 1, 3, 4),
          "s": ints(1, 12), "a": normal(12, 2)}, (3, 4), (2,),
     ),
+    "a part that is put into zeros": (
+        [N("Transpose", ["x"], ["t"], perm=[1, 0, 2]), N("MatMul", ["t", "w"], ["m"]),
+         N("ScatterND", ["zeros", "at", "m"], ["z"]), N("Transpose", ["z"], ["b"], perm=[1, 0, 2]),
+         N("Reshape", ["b", "s"], ["y"])],
+        {"zeros": np.zeros((5, 1, 2), np.float32), "at": ints(4, 0, 2).reshape(3, 1), "s": ints(1, 10), **W42},
+        (3, 4), (10,),
+    ),
+    "a part that is overwritten": (
+        [N("MatMul", ["x", "w"], ["m"]), N("Transpose", ["m"], ["t"], perm=[1, 2, 0]),
+         N("ScatterND", ["t", "at", "v"], ["z"]), N("Transpose", ["z"], ["b"], perm=[2, 0, 1]),
+         N("Reshape", ["b", "s"], ["y"])],
+        {"at": ints(0, 1, 2, 0).reshape(2, 2), "v": normal(2, 1), "s": ints(1, 6), **W42}, (3, 4), (6,),
+    ),
     "classes of samples": (
         [N("ArgMax", ["x"], ["i"], axis=1, keepdims=0), N("OneHot", ["i", "depth", "values"], ["h"]),
          N("Concat", ["h", "x"], ["c"], axis=1), N("Reshape", ["c", "s"], ["r"]), N("MatMul", ["r", "a"], ["y"])],
@@ -280,7 +293,31 @@ def test_constant_rows_of_a_larger_batch_that_are_the_same_are_one(tmp_path: Pat
     model, data = taken((nodes, tensors, (3, 4), (H,)), tmp_path, 5)
     x = normal(5, 3, 4)
     np.testing.assert_allclose(run_ort(data, x[:2]), run_ort(model.SerializeToString(), x)[:2], rtol=1e-5, atol=1e-6)
-    check_gradient(onnx.ModelProto.FromString(data), x[:3], "token,w,r")
+    graph = TrainableGraph.load(data, "token,w,r,h0")
+    assert {t.name: t.shape for t in graph.layout}["h0"] == (1, 1, H)  # what the module has
+    check_gradient(onnx.ModelProto.FromString(data), x[:3], "token,w,r,h0")
+
+
+def test_parts_of_each_sample_of_a_larger_batch_are_those_of_one(tmp_path: Path) -> None:
+    """A learnt query of two heads, for each of three samples, as PyTorch stores it."""
+    nodes, tensors, x, y = CASES["a learnt query of each head"]
+    tensors = {**tensors, "query": np.tile(tensors["query"], (3, 1, 1)), "split": ints(5, 6, 2), "s": ints(3, 4)}
+    model, data = taken((nodes, tensors, x, y), tmp_path, 3)
+    batch = normal(3, *x)
+    np.testing.assert_allclose(run_ort(data, batch[:2]), run_ort(model.SerializeToString(), batch)[:2], rtol=1e-5)
+    assert {t.name: t.shape for t in TrainableGraph.load(data).layout}["query"] == (2, 1, 2)
+    tensors["query"] = normal(6, 1, 2)
+    with pytest.raises(ModelError, match=r"exported for a batch of 3, which its nodes hold.*dynamic_shapes"):
+        taken((nodes, tensors, x, y), tmp_path, 3)
+
+
+@pytest.mark.parametrize(("name", "said"), [("onnx::GRU_7", True), ("/l/zeros", False)])
+def test_zero_that_may_be_a_learnt_state_is_named(name: str, said: bool, tmp_path: Path) -> None:
+    nodes = [*recurrent("GRU", 3, name), N("Squeeze", ["last", "zero"], ["y"])]
+    case = (nodes, {name: np.zeros((1, 1, H), np.float32), "zero": ints(0), **weights(3)}, (2, 6), (H,))
+    graph = TrainableGraph.load(taken(case, tmp_path)[1])
+    assert any(n.startswith(f"state: {name} is zero") for n in graph.notes) is said
+    assert {t.name for t in graph.layout} == {"w", "r", "b"}
 
 
 def test_sizes_of_an_old_resize_hold_the_number_of_samples(tmp_path: Path) -> None:

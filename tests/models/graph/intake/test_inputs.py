@@ -182,6 +182,31 @@ def test_state_of_a_recurrent_layer_begins_with_zero(tmp_path: Path) -> None:
     assert {"state: h0 is zero at the beginning of each window"} <= {*graph.notes}
 
 
+@pytest.mark.parametrize("listed", [False, True])
+def test_states_of_two_layers_that_are_cut_out_of_one_input_are_zero(listed: bool, tmp_path: Path) -> None:
+    """As PyTorch writes it for two layers, or for one that its newer exporter cuts out of itself."""
+    nodes = [N("Transpose", ["x"], ["t"], perm=[2, 0, 1])]
+    for i, read in enumerate(("t", "q0")):
+        nodes += [
+            N("Slice", ["h0", f"at{i}", f"at{i + 1}", "at0"], [f"part{i}"]), N("Identity", [f"part{i}"], [f"state{i}"]),
+            N("GRU", [read, f"w{i}", f"r{i}", "", "", f"state{i}"], [f"s{i}", f"l{i}"], hidden_size=3),
+            N("Squeeze", [f"s{i}", "at1"], [f"q{i}"]),
+        ]  # fmt: skip
+    nodes += [N("Squeeze", ["l1", "at0"], ["y"])]
+    tensors = {"w0": normal(1, 9, 4), "w1": normal(1, 9, 3), "r0": normal(1, 9, 3), "r1": normal(1, 9, 3)}
+    tensors |= {f"at{i}": ints(i) for i in range(3)}
+    model, x = small(nodes, tensors, (4, 8), (3,)), normal(5, 4, 8)
+    model.graph.input.append(helper.make_tensor_value_info("h0", TensorProto.FLOAT, [2, "n", 3]))
+    expected = run(model.SerializeToString(), x=x, h0=np.zeros((2, 5, 3), np.float32))
+    inputs = (InputSpec("x", ("current", "x", "y", "z")), InputSpec("h0", value=0.0)) if listed else ()
+    data = taken(model, msgspec.structs.replace(CARD, inputs=inputs), tmp_path)
+    np.testing.assert_allclose(run(data, **{"samples" if listed else "x": x}), expected, atol=1e-5)
+    graph = TrainableGraph.load(data)
+    np.testing.assert_allclose(graph.forward(x), expected, atol=1e-5)
+    assert {t.name for t in graph.layout} == {"w0", "w1", "r0", "r1"}
+    assert ("state: h0 is zero at the beginning of each window" in graph.notes) is not listed
+
+
 def test_state_that_the_card_lists_is_what_it_says(tmp_path: Path) -> None:
     nodes = [
         N("Transpose", ["x"], ["t"], perm=[2, 0, 1]),

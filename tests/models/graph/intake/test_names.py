@@ -126,6 +126,13 @@ def test_origin_that_the_exporter_tells_is_the_name(tmp_path: Path) -> None:
     assert "prototypes" in trained(taken(model, tmp_path))
 
 
+def test_input_whose_shape_was_known_is_no_function_of_a_weight(tmp_path: Path) -> None:
+    """The exporter lists it among what it has computed the weight from."""
+    model = told(perceptron("val_7", bias="shift"), {"val_7": ["val_1", "x", "table"]}, table="PARAMETER")
+    graph = taken(model, tmp_path)
+    assert "table" in trained(graph) and not any("computed by the exporter" in n for n in graph.notes)
+
+
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
