@@ -120,6 +120,13 @@ def _operator() -> onnx.ModelProto:
     return _file(N("MatMul", ["x", "w"], ["m"]), N("Erfc", ["m"], ["y"], name="gelu/Erfc"))
 
 
+def _function() -> onnx.ModelProto:
+    model = _file(N("MatMul", ["x", "w"], ["m"]), N("Relu", ["m"], ["y"]))
+    opset = [helper.make_opsetid("", 17)]
+    model.functions.append(helper.make_function("", "Relu", ["a"], ["o"], [N("Tanh", ["a"], ["o"])], opset))
+    return model
+
+
 def _fitted() -> onnx.ModelProto:
     model = _file(N("MatMul", ["x", "w"], ["y"]))
     model.producer_name = "skl2onnx"
@@ -310,6 +317,7 @@ def refused() -> dict[str, bytes]:
         "no output": _no_output(),
         "sizes": _sizes(),
         "operator": _operator(),
+        "function": _function(),
         "fitted": _fitted(),
         "left inputs": _left_inputs(),
         "opset": _opset(),

@@ -27,6 +27,7 @@ from .execution import Execution, aim
 from .fusion import fuse
 from .layout import Tensor, layout, mask
 from .notes import notes
+from .probing import own_range
 from .refusals import ONE_SAMPLE, refuse
 from .trunk import Trunk, cut
 
@@ -59,13 +60,7 @@ class TrainableGraph:
             raise ModelError(
                 f"{where}: no float initializer matches trainable {_unmatched(model, patterns, self.card)}"
             )
-        self._input, self.input_shape = onnx_file.single(model.graph.input, stored, "input", where)
-        self._output, self.output_shape = onnx_file.single(model.graph.output, {}, "output", where)
-        if text := unnamed(self.card, self.output_shape):
-            self.notes += (text,)
-        if self.card.task in ("classify", "multilabel") and self.output_shape != (len(self.card.labels),):
-            wanted = f"one value for each of the {len(self.card.labels)} labels"
-            raise ModelError(f"{where}: gives {self.output_shape} for a sample, the card promises {wanted}")
+        self._take_ends(model, stored, where)
         slopes = nodes.sloped(model, names)
         if self._output not in slopes:
             raise ModelError(f"{where}: the output {self._output!r} does not depend on what is to be trained")
@@ -93,6 +88,17 @@ class TrainableGraph:
         self.shared: tuple[str, ...] = nodes.shared(model, names)
         self._execution = Execution(tail, constants, self._output, where)
         self.chain: tuple[Layer, ...] = self._chain(tail)
+
+    def _take_ends(self, model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: str) -> None:
+        """Read what goes in and comes out. Raises ModelError where that is not what the card promises."""
+        self._input, self.input_shape = onnx_file.single(model.graph.input, stored, "input", where)
+        self._output, self.output_shape = onnx_file.single(model.graph.output, {}, "output", where)
+        if text := unnamed(self.card, self.output_shape):
+            self.notes += (text,)
+        self.range = own_range(model, self._input, self.input_shape)
+        if self.card.task in ("classify", "multilabel") and self.output_shape != (len(self.card.labels),):
+            wanted = f"one value for each of the {len(self.card.labels)} labels"
+            raise ModelError(f"{where}: gives {self.output_shape} for a sample, the card promises {wanted}")
 
     @classmethod
     def load(

@@ -8,27 +8,39 @@ it came gives for each; else it is left as it was, and the probe says why it can
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import ModelError
 from ...protos import messages, tensor, values
 from ..card import Card
+from ..closeness import close, differ
 from ..notes import note
 from ..onnx_file import tensors
+from ..probing import own_range, tries
 from ..refusals import kind_of, refuse
 from ..skeleton import Weights, skeleton, weights
 from .following import follow
 from .mixing import first_mixing
 from .places import MismatchError, Place, Places
 from .pruning import prune
-from .runtime import Opened, Values, close, dims, samples, single_input, trace
+from .runtime import FILE_BYTES, Opened, Values, dims, single_input, trace
 
 if TYPE_CHECKING:
     import onnx
 
 TRIES = 64  # choices of dimensions of size one
+FEW = 1 << 14  # values of a sample: every value of a small network can be looked at
+
+
+class Alone(NamedTuple):
+    """Batches of the size that a file was exported for, and what it gives for each."""
+
+    parts: list[NDArray[np.float32]]
+    outputs: Values  # of all parts, joined
+    differ: bool  # whether what it gives for these tells anything
 
 
 def any_batch(model: onnx.ModelProto, card: Card, where: str) -> bool:
@@ -60,21 +72,35 @@ def _declare(model: onnx.ModelProto) -> bool:
     return bool(fixed)
 
 
-def _alone(model: onnx.ModelProto, beside: Weights, batch: int, shape: tuple[int, ...], where: str) -> Values | None:
-    """What the file as it came gives for two batches of its own size, joined. Raises ModelError when it cannot be run;
-    None where it was written for another runtime.
+def _alone(model: onnx.ModelProto, beside: Weights, batch: int, shape: tuple[int, ...], where: str) -> Alone | None:
+    """What the file as it came gives for batches of its own size. Raises ModelError when it cannot be run; None where
+    it was written for another runtime.
 
-    beside: its large tensors; emptied where an operator wants them to be constant.
+    beside: its large tensors; emptied where an operator wants them to be constant. There are two batches, and more
+    where the outputs for these do not differ: nothing could be seen of such.
     """
     given = single_input(model)
     assert given is not None
+    parts: list[NDArray[np.float32]] = []
+    found: list[Values] = []
     try:
         opened = _opened(model, beside, where)
-        found = [opened.run({given.name: samples(shape, batch, seed)}) for seed in (0, 1)]
+        for tried in tries(shape, batch, (0, 1), own_range(model, given.name, shape, batch)):
+            made = [opened.run({given.name: part}) for part in tried]
+            if any(differ(np.stack([a[n] for a in made])) for n in made[0]):
+                return Alone(tried, _outputs(made, batch), True)
+            parts, found = [*parts, *tried], [*found, *made]
     except ModelError:
+        if found:  # it takes no such values
+            return Alone(parts, _outputs(found, batch), False)
         if any(kind_of(n) is not None for n in model.graph.node):
             return None  # what was written for another runtime is refused by that name
         raise
+    return Alone(parts, _outputs(found, batch), False)
+
+
+def _outputs(found: list[Values], batch: int) -> Values:
+    """Outputs of separate batches, joined."""
     return {n: _joined([a[n] for a in found], batch) for n in found[0]}
 
 
@@ -109,7 +135,7 @@ def _opened(model: onnx.ModelProto, beside: Weights, where: str) -> Opened:
 
 
 def _free(
-    model: onnx.ModelProto, beside: Weights, expected: Values, shape: tuple[int, ...], where: str, fixed: bool
+    model: onnx.ModelProto, beside: Weights, alone: Alone, shape: tuple[int, ...], where: str, fixed: bool
 ) -> bool:
     """Replace what holds the batch inside, if anything does. Return whether it did.
 
@@ -117,16 +143,18 @@ def _free(
     """
     given, batch = single_input(model), shape[0]
     assert given is not None
-    both = np.concatenate([samples(shape[1:], batch, seed) for seed in (0, 1)])
+    every, expected = np.concatenate(alone.parts), alone.outputs
     light = skeleton(model, beside)
-    right = _gives(light, beside, given.name, both, expected, where)
-    traced = _known(model, given.name, both[:batch], where) if not right else None
+    right = _gives(light, beside, given.name, every, expected, where)
+    traced = _known(model, given.name, alone.parts[0], where) if not right else None
+    if right and not alone.differ and every[0].size <= FEW and sum(w.nbytes for w in beside.values()) <= FILE_BYTES:
+        _refuse_mixing(model, given.name, alone.parts[:2], where, fixed)
     if traced is None:
         return False
     choices: list[int] = []
     for _ in range(TRIES):
         made, tried = _attempt(light, given.name, traced, batch, choices)
-        if made is not None and _gives(made, beside, given.name, both, expected, where):
+        if made is not None and _gives(made, beside, given.name, every, expected, where):
             _take_over(model.graph, made.graph)
             for text in (
                 f"batch: exported for a batch of {batch}; it takes any now, with the same results",
@@ -137,12 +165,23 @@ def _free(
         if not _next(choices, tried.options):
             break
     if right is False:
-        node = first_mixing(model, given.name, [both[:batch], both[batch:]], where) or model.graph.node[-1]
-        kind = "fixed batch" if fixed else "mixed"
-        refuse(kind, where, name=node.name or node.op_type, op=node.op_type)
+        _refuse_mixing(model, given.name, alone.parts, where, fixed, model.graph.node[-1])
     if fixed and batch > 1:  # of one, the file still runs, and the probe says why it does with no more
         refuse("larger batch", where, batch=batch)
     return False
+
+
+def _refuse_mixing(
+    model: onnx.ModelProto,
+    name: str,
+    parts: list[NDArray[np.float32]],
+    where: str,
+    fixed: bool,
+    last: onnx.NodeProto | None = None,
+) -> None:
+    """Refuse by the node at which samples meet, or else by the `last`, where one is given."""
+    if (node := first_mixing(model, name, parts, where) or last) is not None:
+        refuse("fixed batch" if fixed else "mixed", where, name=node.name or node.op_type, op=node.op_type)
 
 
 def _take_over(graph: onnx.GraphProto, made: onnx.GraphProto) -> None:

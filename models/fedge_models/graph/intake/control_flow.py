@@ -15,7 +15,7 @@ from ..card import Card
 from ..notes import note
 from ..refusals import refuse
 from .branches import without_branches
-from .compare import check_same, copied, results, samples
+from .compare import check_same, copied, outcomes, trial
 from .float32 import graphs
 from .lists import LISTS, without_lists
 from .pruning import prune
@@ -38,9 +38,9 @@ def without_control_flow(model: onnx.ModelProto, card: Card, where: str) -> bool
     if not _has(model.graph, REPLACED):
         return False
     _check_size(model.graph, where)
-    feeds, found, loops = samples(model, card), False, list[str]()
+    feeds, found, loops = trial(model, card), False, list[str]()
     endless = _has(model.graph, ENDLESS)  # such a file is not run before it is known how often
-    before = copied(model) if endless else results(model, feeds)
+    before = copied(model) if endless else outcomes(model, feeds)
     while (
         without_branches(model, card, where)
         or without_lists(model, card, where)
@@ -52,8 +52,8 @@ def without_control_flow(model: onnx.ModelProto, card: Card, where: str) -> bool
         note(model, f"loops: {kinds} became the steps that it always has: {len(model.graph.node)} nodes in all")
     if found and not _has(model.graph, REPLACED):  # else it is refused; and each loop is known to end
         prune(model.graph)
-        same = results(before, feeds) if isinstance(before, messages().ModelProto) else before
-        check_same(same, results(model, feeds), "what replaces its branches, loops and lists", where)
+        same = outcomes(before, feeds) if isinstance(before, messages().ModelProto) else before
+        check_same(same, outcomes(model, feeds), "what replaces its branches, loops and lists", where)
     return found
 
 

@@ -40,7 +40,7 @@ def may_turn(table: NDArray[Any]) -> bool:
 
 def is_ramp(values: NDArray[Any]) -> bool:
     """Whether a single row rises (or falls) by the same step, or by the same factor: indices, times, frequencies."""
-    if max(values.shape, default=0) != values.size or values.size < FEWEST or np.ptp(values) == 0:
+    if values.size < FEWEST or max(values.shape, default=0) != values.size or np.ptp(values) == 0:
         return False
     row = values.astype(np.float64).ravel()
     steps = np.diff(row)
@@ -85,6 +85,8 @@ def _waves(rows: NDArray[np.float64]) -> bool:
 
 
 def _varied(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    if not rows.size:
+        return rows[:0]
     return rows[np.ptp(rows, axis=1) > EXACT * (np.abs(rows).max() + 1e-30)]
 
 

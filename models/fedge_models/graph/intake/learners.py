@@ -15,7 +15,7 @@ from ...errors import ModelError
 from ...protos import FLOAT, attribute
 from ..card import Card
 from ..notes import note
-from .compare import check_same, copied, results, samples
+from .compare import check_same, copied, outcomes, trial
 from .free_names import FreeNames
 from .learner_operators import MADE, Builder
 from .opset import stated_opset
@@ -45,9 +45,9 @@ def without_ml(model: onnx.ModelProto, card: Card, where: str) -> bool:
         return False
     prune(graph)  # labels that no output gives
     found = [n.op_type for n in graph.node if n.domain == DOMAIN]
-    feeds = samples(model, card)
+    feeds = trial(model, card)
     codes = _of_categories(graph, feeds)
-    before, coded = results(model, feeds), results(model, codes)
+    before, coded = outcomes(model, feeds), outcomes(model, codes)
     known, opset = _known(model), stated_opset(model)
     nodes: list[onnx.NodeProto] = []
     names = FreeNames({t.name for t in graph.initializer} | {o for n in graph.node for o in n.output})
@@ -61,21 +61,21 @@ def without_ml(model: onnx.ModelProto, card: Card, where: str) -> bool:
     graph.node.extend(nodes)
     model.opset_import.extend(kept)
     what = ", ".join(dict.fromkeys(found))
-    check_same(before, results(model, feeds), f"the conversion of {what}", where)
-    check_same(coded, results(model, codes), f"the conversion of {what}", where)
+    check_same(before, outcomes(model, feeds), f"the conversion of {what}", where)
+    check_same(coded, outcomes(model, codes), f"the conversion of {what}", where)
     if what:
         note(model, f"converted: {what} of scikit-learn to products and arithmetic")
     return True
 
 
-def _of_categories(graph: onnx.GraphProto, feeds: dict[str, Any] | None) -> dict[str, Any] | None:
+def _of_categories(graph: onnx.GraphProto, feeds: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
     """Samples whose values are categories of the encoders; None where there is no encoder."""
     known = [a for n in graph.node for a in n.attribute if a.name in ("cats_int64s", "keys_int64s", "keys_floats")]
     values = [v for a in known for v in attribute(a)]
     if not values or feeds is None:
         return None
     rng = np.random.default_rng(16)
-    return {name: rng.choice(values, x.shape).astype(x.dtype) for name, x in feeds.items()}
+    return [{name: rng.choice(values, x.shape).astype(x.dtype) for name, x in each.items()} for each in feeds]
 
 
 def _known(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ModelError
-from .runtime import close, trace
+from ..closeness import apart, close
+from .runtime import trace
 
 if TYPE_CHECKING:
     import onnx
@@ -32,6 +33,10 @@ def first_mixing(
 
 def _mixes(joint: NDArray[np.generic], alone: list[NDArray[np.generic]]) -> bool:
     """Whether floats are neither the same for all samples nor those of each, in whatever order."""
-    if joint.dtype.kind != "f" or all(close(a, joint) for a in alone):
+    if joint.dtype.kind != "f":
         return False
-    return not close(np.sort(joint, axis=None), np.sort(np.concatenate([a.ravel() for a in alone])))
+    same = all(a.shape == alone[0].shape for a in alone)
+    between = apart(np.stack(alone)).max(initial=0, keepdims=True).ravel() if same else np.zeros(1)
+    if all(close(a, joint, between) for a in alone):
+        return False
+    return not close(np.sort(joint, axis=None), np.sort(np.concatenate([a.ravel() for a in alone])), between)

@@ -14,7 +14,7 @@ from ..card import Card
 from ..notes import note
 from ..onnx_file import MIN_OPSET
 from ..refusals import refuse
-from .compare import check_same, real_inputs, results, samples
+from .compare import check_same, outcomes, real_inputs, trial
 
 if TYPE_CHECKING:
     import onnx
@@ -34,13 +34,13 @@ def newer_opset(model: onnx.ModelProto, card: Card, where: str) -> bool:
         return False
     if opset < OLDEST:
         refuse("opset", where, opset=opset)
-    feeds = samples(model, card)
-    before = results(model, feeds)
+    feeds = trial(model, card)
+    before = outcomes(model, feeds)
     _take_parameters(model)
     converted = _converted(model, opset, where)
     if opset < COORDINATES:
         _old_coordinates(converted.graph)
-    check_same(before, results(converted, feeds), f"the conversion of opset {opset} to {MIN_OPSET}", where)
+    check_same(before, outcomes(converted, feeds), f"the conversion of opset {opset} to {MIN_OPSET}", where)
     model.CopyFrom(converted)
     note(model, f"converted: opset {opset} to {MIN_OPSET}")
     return True

@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ModelError
@@ -113,20 +112,6 @@ def single_input(model: onnx.ModelProto) -> onnx.ValueInfoProto | None:
 def dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     """The declared dimensions; 0 for one that is not fixed."""
     return tuple(int(d.dim_value) for d in value.type.tensor_type.shape.dim)
-
-
-def samples(shape: Sequence[int], count: int, seed: int = 0) -> NDArray[np.float32]:
-    """Samples (count, *shape) as a standardised input may look, the same every time."""
-    return np.random.default_rng(seed).normal(size=(count, *shape)).astype(np.float32)
-
-
-def close(one: NDArray[Any], other: NDArray[Any], tolerance: float = 1e-3) -> bool:
-    """Whether two results are equal up to rounding, measured by the largest value."""
-    if one.shape != other.shape:
-        return False
-    whole = np.isfinite(one) & np.isfinite(other)
-    size = max(1e-3, float(np.abs(other[whole]).max(initial=0)))
-    return bool(np.allclose(one, other, rtol=tolerance, atol=tolerance * size, equal_nan=True))
 
 
 def window_shape(card: Card) -> tuple[int, ...] | None:

@@ -17,10 +17,12 @@ from ...errors import ModelError
 from ...protos import tensor
 from ..card import Card
 from ..notes import note
+from ..probing import own_range, tries
 from ..refusals import refuse
 from .fitted import SKLEARN
 from .layout import TURNED
-from .runtime import Opened, dims, samples, single_input
+from .runtime import Opened, dims, single_input
+from .seen import note_unseen
 
 if TYPE_CHECKING:
     import onnx
@@ -39,15 +41,19 @@ def output_shape(model: onnx.ModelProto, card: Card, where: str) -> bool:
     given, outputs = single_input(model), model.graph.output
     if given is None or len(outputs) != 1 or 0 in dims(given)[1:]:
         return False
-    x = samples(dims(given)[1:], 2)
+    shape = dims(given)[1:]
+    every = ({given.name: x} for (x,) in tries(shape, 2, (0,), own_range(model, given.name, shape)))
+    feeds = next(every)
     try:
-        found = Opened(model, where).run({given.name: x})[outputs[0].name]
+        opened = Opened(model, where)
+        found = opened.run(feeds)[outputs[0].name]
     except ModelError:
         if not outputs[0].type.tensor_type.HasField("shape"):
             raise
         return False  # the check of what serves says why
-    if not found.ndim or len(found) != len(x):
+    if not found.ndim or len(found) != 2:
         return False  # the probe says that it was exported for another batch
+    unseen = note_unseen(model, opened, found, every)
     shape = found.shape[1:]
     wanted = _wanted(card, dims(given)[1:], shape)
     if card.task == "anomaly" and model.producer_name == SKLEARN and prod(shape) != prod(wanted):
@@ -58,7 +64,7 @@ def output_shape(model: onnx.ModelProto, card: Card, where: str) -> bool:
     if relaid:
         _reshape(model, shape, wanted, turn)
         note(model, f"output: {shape} for a sample is laid out as {wanted}")
-    return _declare(outputs[0], wanted) or relaid
+    return _declare(outputs[0], wanted) or relaid or unseen
 
 
 def own_dimension(model: onnx.ModelProto, card: Card, where: str) -> bool:
