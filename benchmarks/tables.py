@@ -231,7 +231,7 @@ def main() -> None:
                 figures[f"{line.text}, {mode}"] = float(mean[0])
             size = len(TrainableGraph.load(line.problem(args.data, 0).model(0)).params)
             rows.append([line.text, str(size), *cells])
-            print(*rows[-1], sep="  ", file=sys.stderr, flush=True)  # the whole takes an hour
+            print(*rows[-1], sep="  ", file=sys.stderr, flush=True)  # the whole takes half an hour
         table(["", "parameters", *(f"{m}: {s}" for m in modes for s in ("average precision", "F1"))], rows)
         print(flush=True)
     if args.peers:
