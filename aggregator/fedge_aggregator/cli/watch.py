@@ -33,10 +33,18 @@ def status(as_json: bool, config_path: Path) -> None:
     click.echo(f"listening on {table['address']}, up {table['uptime_s']:.0f} s")
     for name, entry in table["federations"].items():
         click.echo(f"{name}: release {entry['release']}, {entry['mode']}, {entry['rule']}; {entry['waiting']}")
+        click.echo(f"  {_holds(entry['holds'], len(entry['active']))}")
         for metric, summary in entry["evaluation"].items():
             click.echo(f"  {metric_line(metric, summary)}")
     if not table["federations"]:
         click.echo(NO_MODEL)
+
+
+def _holds(hostile: int, active: int) -> str:
+    """Against how many hostile gateways the rule holds, in words."""
+    if not active:
+        return "no gateway is active"
+    return f"of {active} active gateways {hostile or 'none'} may be hostile"
 
 
 @click.command()

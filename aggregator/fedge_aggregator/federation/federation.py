@@ -151,6 +151,7 @@ class Federation:
             "updates": len(opened.arrivals),
             "needs": max(self.limits.quorum, self.minimum),
             "waiting": self._waiting(opened, now, active),
+            "holds": self.how.pipeline.holds(len(active)),
             "pinned": pin._asdict() if pin else None,
             "asked": sorted(opened.asked) if self.limits.sampled else None,
             "active": sorted(active),

@@ -50,9 +50,9 @@ def weigh(rows: Sequence[Contribution], exponent: float) -> Weighing:
 
     FedBuff divides the sum of the updates, each times its staleness weight, by their number and not by their weights: a
     buffer of stale updates moves the model less. Rules divide by the weights, so the mean staleness weight comes back
-    as the damping, also for rules that take no weights. Without staleness it is 1.
+    as the damping, also for rules that take no weights. Without staleness it is 1. It is the mean over the updates, not
+    over their samples: those are claims, and one claim must not say how far the whole release moves.
     """
     claims = np.array([r.samples for r in rows], np.float64)
     fresh = np.array([staleness_weight(r.staleness, exponent) for r in rows])
-    weights = claims * fresh
-    return Weighing(weights, float(weights.sum() / claims.sum()))
+    return Weighing(claims * fresh, float(fresh.mean()))

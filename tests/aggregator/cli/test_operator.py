@@ -119,3 +119,8 @@ def test_a_round_does_not_read_every_release(make_bench: MakeBench) -> None:
             made.round("a", "b")
         work.append(counts.instructions)
     assert work[1] < 1.2 * work[0]
+
+
+def test_status_says_how_many_of_the_active_gateways_may_be_hostile(make_bench: MakeBench) -> None:
+    made = make_bench(rule='{ name = "trimmed_mean", byzantine = 0.3 }')
+    assert [made.federation.status(made.now, "abcdefghij"[:n])["holds"] for n in (1, 3, 4, 7, 10)] == [0, 0, 1, 2, 3]

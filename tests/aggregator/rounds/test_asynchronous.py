@@ -117,3 +117,14 @@ def test_regrid_is_nearest_within_the_grid_and_never_pushes_updates_apart(
     apart = np.abs((got - contribution.regrid(two, old, new, SIZES).astype(np.int64)) * wide_new)
     assert (apart <= np.abs((one.astype(np.int64) - two) * wide_old) + 1.0001 * wide_new).all()
     np.testing.assert_array_equal(contribution.regrid(one, old, old.copy(), SIZES), one)
+
+
+def test_no_claim_of_samples_says_how_far_a_release_moves() -> None:
+    """One stale gateway that claims as much as the cap allows."""
+
+    def made(claim: int) -> contribution.Weighing:
+        honest = [contribution.Contribution(f"h{i}", np.ones(1, np.float32), 60, 0, {}) for i in range(9)]
+        stale = contribution.Contribution("s", np.ones(1, np.float32), claim, 20, {})
+        return contribution.weigh([*honest, stale], 0.5)
+
+    assert made(10_000).damping == made(60).damping == pytest.approx(0.92, abs=0.005)

@@ -30,6 +30,10 @@ class Bulyan(ColumnRule, frozen=True, forbid_unknown_fields=True):
         """4 byzantine + 3."""
         return needed(self.byzantine, 4, 3)
 
+    def holds(self, n: int) -> int:
+        """`byzantine` of them."""
+        return hostile(self.byzantine, n, 4, 3)
+
     def alone(self, n: int) -> bool:
         """Always: its calls are short."""
         return True

@@ -35,6 +35,10 @@ class CentredClipping(WeightRule, frozen=True, forbid_unknown_fields=True):
         """Three: with two, each distance decides half of the median."""
         return 3
 
+    def holds(self, n: int) -> int:
+        """A tenth, by its paper."""
+        return n // 10
+
     def select(self, gram: Gram, weights: Weights) -> Weights:
         """The weights of the rows and, last, of the previous aggregate; they sum to 1."""
         n = len(gram) - 1

@@ -20,6 +20,10 @@ class FedAvg(WeightRule, frozen=True, forbid_unknown_fields=True):
         """One."""
         return 1
 
+    def holds(self, n: int) -> int:
+        """None."""
+        return 0
+
     def select(self, gram: Gram, weights: Weights) -> Weights:
         """The shares of the sample counts."""
         return weights / weights.sum()

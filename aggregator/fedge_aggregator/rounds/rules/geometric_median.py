@@ -25,6 +25,10 @@ class GeometricMedian(WeightRule, frozen=True, forbid_unknown_fields=True):
         """Three: of two rows, every point between them is a median."""
         return 3
 
+    def holds(self, n: int) -> int:
+        """A minority."""
+        return (n - 1) // 2
+
     def select(self, gram: Gram, weights: Weights) -> Weights:
         """The weights of the rows, inverse to their distance from the median; they sum to 1."""
         n = len(gram)

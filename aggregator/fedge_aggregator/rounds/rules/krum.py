@@ -22,6 +22,10 @@ class Krum(WeightRule, frozen=True, forbid_unknown_fields=True):
         """2 byzantine + 3."""
         return needed(self.byzantine, 2, 3)
 
+    def holds(self, n: int) -> int:
+        """`byzantine` of them."""
+        return hostile(self.byzantine, n, 2, 3)
+
     def select(self, gram: Gram, weights: Weights) -> Weights:
         """1 for the chosen row, 0 for the rest."""
         chosen = np.zeros(len(gram))

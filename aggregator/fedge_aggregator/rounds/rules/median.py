@@ -20,6 +20,10 @@ class Median(ColumnRule, frozen=True, forbid_unknown_fields=True):
         """Three: of two, neither is the middle."""
         return 3
 
+    def holds(self, n: int) -> int:
+        """A minority."""
+        return (n - 1) // 2
+
     def columns(self, block: Block, weights: Weights) -> Aggregate:
         """The median of each column."""
         n = len(block)

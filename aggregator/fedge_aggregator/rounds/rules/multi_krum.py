@@ -21,6 +21,10 @@ class MultiKrum(WeightRule, frozen=True, forbid_unknown_fields=True):
         """2 byzantine + 3."""
         return needed(self.byzantine, 2, 3)
 
+    def holds(self, n: int) -> int:
+        """`byzantine` of them."""
+        return hostile(self.byzantine, n, 2, 3)
+
     def select(self, gram: Gram, weights: Weights) -> Weights:
         """1 / (n - f) for each chosen row, 0 for the rest."""
         f = hostile(self.byzantine, len(gram), 2, 3)

@@ -30,6 +30,10 @@ class NormClipping(WeightRule, frozen=True, forbid_unknown_fields=True):
         """Three: with two, each length decides half of the median."""
         return 3
 
+    def holds(self, n: int) -> int:
+        """None: it bounds harm and does not remove it."""
+        return 0
+
     def select(self, gram: Gram, weights: Weights) -> Weights:
         """1 / n, less for long rows."""
         return shrink(np.sqrt(np.diag(gram)), self.radius) / len(gram)

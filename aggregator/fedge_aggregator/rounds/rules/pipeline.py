@@ -31,6 +31,10 @@ class Pipeline:
         need = self.rule.minimum()
         return self.mixing.minimum(need) if self.mixing else need
 
+    def holds(self, n: int) -> int:
+        """Against how many hostile updates of n it holds, by its rule."""
+        return self.rule.holds(n)
+
     def require(self, n: int) -> None:
         """Raise ValueError, with the number needed, for too few updates; a round waits for enough."""
         if n < self.minimum():

@@ -12,6 +12,7 @@ a rule's result depends on blocks, threads or machines.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, ClassVar, Protocol
 
 import msgspec
@@ -49,6 +50,9 @@ class Rule(Protocol):
 
     def minimum(self) -> int:
         """The smallest n for which the rule keeps its promise."""
+
+    def holds(self, n: int) -> int:
+        """Against how many hostile rows of n it holds."""
 
     def alone(self, n: int) -> bool:
         """Whether `columns` of n rows makes such short calls that threads lose more by taking turns than they gain."""
@@ -111,8 +115,13 @@ def needed(byzantine: Byzantine, times: int, more: int) -> int:
 
 
 def hostile(byzantine: Byzantine, n: int, times: int, more: int) -> int:
-    """f of n rows. A share is rounded, and never more than the rule can hold among n."""
-    return byzantine if isinstance(byzantine, int) else max(0, min(round(byzantine * n), (n - more) // times))
+    """f of n rows. A share is rounded down, and never more than the rule can hold among n.
+
+    Rounded up, 0.3 of five updates would cut 40 % off each end, and of three leave the median.
+    """
+    return (
+        byzantine if isinstance(byzantine, int) else max(0, min(math.floor(byzantine * n + 1e-9), (n - more) // times))
+    )
 
 
 def squared_distances(gram: Gram) -> NDArray[np.float64]:

@@ -21,6 +21,10 @@ class TrimmedMean(ColumnRule, frozen=True, forbid_unknown_fields=True):
         """2 byzantine + 1."""
         return needed(self.byzantine, 2, 1)
 
+    def holds(self, n: int) -> int:
+        """As many as are cut off at each end."""
+        return hostile(self.byzantine, n, 2, 1)
+
     def columns(self, block: Block, weights: Weights) -> Aggregate:
         """The mean of each column without its extremes."""
         f = hostile(self.byzantine, len(block), 2, 1)

@@ -303,9 +303,10 @@ def test_mistyped_mixing_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "trimmed", "krum", "bulyan"), [(1, 0, 0, 0), (4, 1, 0, 0), (5, 2, 1, 0), (10, 3, 3, 1), (20, 6, 6, 4)]
+    ("n", "trimmed", "krum", "bulyan"),
+    [(1, 0, 0, 0), (3, 0, 0, 0), (4, 1, 0, 0), (5, 1, 1, 0), (6, 1, 1, 0), (10, 3, 3, 1), (20, 6, 6, 4)],
 )
-def test_share_of_hostile_nodes_is_rounded_and_no_more_than_the_rule_holds(
+def test_share_of_hostile_nodes_is_rounded_down_and_no_more_than_the_rule_holds(
     n: int, trimmed: int, krum: int, bulyan: int
 ) -> None:
     assert hostile(0.3, n, 2, 1) == trimmed
@@ -332,3 +333,15 @@ def test_few_rows_are_not_mixed_by_a_share() -> None:
 def test_a_share_does_not_go_with_buckets() -> None:
     with pytest.raises(ConfigError, match=r"key 'rule.byzantine': a share .* expected a number of nodes"):
         build_pipeline({"name": "trimmed_mean", "byzantine": 0.3}, {"name": "bucketing"}, "t")
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_each_rule_says_against_how_many_it_holds(name: str) -> None:
+    rule = build_pipeline({"name": name}, None, "t")
+    for n in range(rule.minimum(), 40):
+        assert 0 <= rule.holds(n) < n / 2
+    shares = {"trimmed_mean": [0, 1, 2, 6], "krum": [0, 1, 2, 6], "multi_krum": [0, 1, 2, 6], "bulyan": [0, 0, 1, 4]}
+    others = {"median": [1, 2, 3, 9], "geometric_median": [1, 2, 3, 9], "centred_clipping": [0, 0, 0, 2]}
+    if name in shares:
+        rule = build_pipeline({"name": name, "byzantine": 0.3}, None, "t")
+    assert [rule.holds(n) for n in (3, 5, 7, 20)] == {**shares, **others}.get(name, [0, 0, 0, 0])
