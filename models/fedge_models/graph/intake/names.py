@@ -61,9 +61,9 @@ def _found(model: onnx.ModelProto, origin: Origins, constants: Collection[str]) 
     layers, found = Layers(graph.node), {}
     taken = {n for node in graph.node for n in (*node.input, *node.output)} | {*(t.name for t in graph.initializer)}
     free = FreeNames(taken | {v.name for v in (*graph.input, *graph.output)})
-    same: dict[str, str] = {}  # what an Identity calls a tensor
+    same: dict[str, str] = {}  # what an Identity, or a quantiser's Reshape, calls a tensor
     for node in graph.node:
-        if node.op_type == "Identity":
+        if node.op_type == "Identity" or _lays_bias_out(node, unnamed):
             same[node.output[0]] = same.get(node.input[0], node.input[0])
         for position, read in enumerate(node.input):
             name = same.get(read, read)
@@ -72,6 +72,11 @@ def _found(model: onnx.ModelProto, origin: Origins, constants: Collection[str]) 
             if new := _name(layers, node, position, name, unnamed, origin):
                 found[name] = free.first(new)
     return found
+
+
+def _lays_bias_out(node: onnx.NodeProto, unnamed: Mapping[str, onnx.TensorProto]) -> bool:
+    """Whether a node gives a row other dimensions, as ONNX Runtime's quantiser does with the bias of a Conv."""
+    return node.op_type == "Reshape" and node.input[0] in unnamed and len(unnamed[node.input[0]].dims) == 1
 
 
 def _name(

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 OF_BATCH_NORM = ROLES["BatchNormalization"]  # names of its inputs
 STATISTICS = (3, 4)
 ONE_LAYER = "layer "  # how the key of readers begins that are unlike operators of one module
+PARTS = "parts "  # and of those that take different parts of a tensor there
+TAKING = ("Gather", "Slice")
 STAYING = (
     "batch_norm: statistics that the file lays out for every sample (an InstanceNorm that tracks them) are not updated"
 )
@@ -77,6 +79,7 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
     for source, found in readers.items():
         if len(found) > 1 and (np.ptp(values(stored[source])) > 0 or _is_told(model, source, stored)):
             _join_unlike(found, fixed, keys[source])
+        _join_parts(found, fixed, keys[source])
     for source, found in readers.items():
         rest, *parts = _parted(source, found, card, fixed, keys[source])
         room -= len(parts) * RAW * prod(stored[source].dims)
@@ -86,7 +89,7 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
         for i in rest:
             found[i].node.input[found[i].position] = source
         if made:
-            _say(model, source, found, made)
+            _say(model, source, found, made, _is_listed(source, found, card))
         for name, part in zip([source, *made], [rest, *parts], strict=True):
             several = [found[i] for i in part]
             if len(part) > 1 and not all(r.is_size or fixed.issuperset(r.node.input) for r in several):
@@ -122,9 +125,24 @@ def _join_unlike(found: list[Reader], fixed: set[str], keys: list[str]) -> None:
                 keys[i] = f"{ONE_LAYER}{name}"
 
 
+def _join_parts(found: list[Reader], fixed: set[str], keys: list[str]) -> None:
+    """Give readers one key, in place, that take different parts: an attention's `in_proj_weight` for a query alone."""
+    groups: dict[str, list[int]] = {}
+    for i, reader in enumerate(found):
+        taking = reader.node.op_type in TAKING and reader.position == 0 and not fixed.issuperset(reader.node.input)
+        if taking and not keys[i] and module(reader.node):
+            groups.setdefault(module(reader.node), []).append(i)
+    for name, group in groups.items():
+        if len({found[i].others for i in group}) == len(group) > 1:
+            for i in group:
+                keys[i] = f"{PARTS}{name}"
+
+
 def _why(keys: set[str]) -> str:
     if "" in keys:
         return ""
+    if any(k.startswith(PARTS) for k in keys):
+        return ": they take different parts of it"
     return ": unlike operators of one layer" if any(k.startswith(ONE_LAYER) for k in keys) else ": an unrolled loop"
 
 
@@ -192,7 +210,7 @@ def _parted(source: str, found: list[Reader], card: Card, fixed: set[str], keys:
     keys: the loop that each is a step of.
     """
     everyone = range(len(found))
-    if any(fnmatchcase(n, glob) for glob in card.shared for n in {source, *(r.name for r in found)}):
+    if _is_listed(source, found, card):
         first = next((i for i in everyone if not found[i].of_batch_norm), 0)
         copied = [i for i in everyone if i != first and found[i].of_batch_norm]
         return [[i for i in everyone if i not in copied], *([i] for i in copied)]
@@ -208,6 +226,10 @@ def _parted(source: str, found: list[Reader], card: Card, fixed: set[str], keys:
         key = "kept" if i in kept or keys[i] in stay else keys[i] or f"alone {i}"
         parts.setdefault(key, []).append(i)
     return [*parts.values()]
+
+
+def _is_listed(source: str, found: list[Reader], card: Card) -> bool:
+    return any(fnmatchcase(n, glob) for glob in card.shared for n in {source, *(r.name for r in found)})
 
 
 def _copy(
@@ -248,12 +270,17 @@ def _role(reader: Reader) -> str:
     return ROLES.get(reader.node.op_type, {}).get(reader.position, "") if "Norm" in reader.node.op_type else ""
 
 
-def _say(model: onnx.ModelProto, source: str, found: list[Reader], made: list[str]) -> None:
-    """Note what was untied; copies of BatchNormalization's statistics are no question for anybody."""
+def _say(model: onnx.ModelProto, source: str, found: list[Reader], made: list[str], listed: bool) -> None:
+    """Note what was untied; copies of BatchNormalization's statistics are no question for anybody.
+
+    listed: the card says that it is shared, so only inputs of BatchNormalization were parted.
+    """
     more = f" and {len(made) - NAMED} more" if len(made) > NAMED else ""
     text = f"untied: {source} was one tensor for {_who(found)}; copies: {', '.join(made[:NAMED])}{more}"
     places = [(r.node.op_type, module(r.node)) for r in found if not r.of_batch_norm]
-    if any(len({*of}) < len(of) for of in zip(*places, strict=True)):  # one operator twice, or one module
+    if listed:
+        text += f"; the card lists {source} under shared, but inputs of a BatchNormalization never are"
+    elif any(len({*of}) < len(of) for of in zip(*places, strict=True)):  # one operator twice, or one module
         text += f'; if they are one on purpose, list it on the card: shared = ["{source}"]'
     note(model, text)
 

@@ -63,6 +63,22 @@ def test_bias_behind_a_copy_names_the_weight_in_front_of_it(tmp_path: Path) -> N
     assert trained(graph) == {"head.weight", "head.bias"}
 
 
+def test_bias_that_a_quantiser_reshapes_has_the_name_of_its_layer(tmp_path: Path) -> None:
+    """As ONNX Runtime's dynamic quantisation leaves the bias of a Conv."""
+    nodes = [
+        N("Gemm", ["x", "body.weight", "body.bias"], ["a"]),
+        N("Unsqueeze", ["a", "axes"], ["u"]),
+        N("Conv", ["u", "c1.weight"], ["c"], name="/c1/Conv"),
+        N("Reshape", ["onnx::Conv_27", "shape"], ["b"]),
+        N("Add", ["c", "b"], ["d"], name="/c1/Conv_bias_add"),
+        N("ReduceMean", ["d"], ["y"], axes=[2], keepdims=0),
+    ]
+    tensors = {"body.weight": normal(4, 8), "body.bias": normal(8), "c1.weight": normal(2, 1, 3)}
+    sizes = {"axes": np.array([1]), "shape": np.array([1, -1, 1])}
+    graph = taken(small(nodes, {**tensors, **sizes, "onnx::Conv_27": normal(2)}, (4,), (2,)), tmp_path)
+    assert trained(graph) == {*tensors, "c1.bias"}
+
+
 def test_module_that_is_no_list_of_names_is_none() -> None:
     node = N("MatMul", ["x", "w"], ["y"])
     node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value="{1: 2, 3: 4}")

@@ -143,6 +143,26 @@ def test_batch_norm_shares_nothing_though_the_card_lists_it(tmp_path: Path) -> N
     data = taken(model, tmp_path, msgspec.structs.replace(CARD, shared=("zero",)))
     batch_norm = next(n for n in onnx.ModelProto.FromString(data).graph.node if n.op_type == "BatchNormalization")
     assert len(set(batch_norm.input)) == 5 and "zero" not in batch_norm.input
+    said = "the card lists zero under shared, but inputs of a BatchNormalization never are"
+    assert any(n.startswith("untied: zero ") and n.endswith(said) for n in TrainableGraph.load(data).notes)
+
+
+@pytest.mark.parametrize(("modules", "copies"), [(("a", "a"), 0), (("a", "b"), 1)])
+def test_parts_of_one_tensor_in_one_module_stay_one(modules: tuple[str, str], copies: int, tmp_path: Path) -> None:
+    """An attention's `in_proj_weight`, cut by what the file computes of a shape."""
+    nodes = [N("Shape", ["x"], ["s"]), N("Gather", ["s", "second"], ["width"])]
+    nodes.append(N("Add", ["width", "width"], ["all"]))
+    nodes += [
+        N("Slice", ["a.w", "first", "width"], ["p0"], name=f"/{modules[0]}/Slice"),
+        N("Slice", ["a.w", "width", "all"], ["p1"], name=f"/{modules[1]}/Slice_1"),
+        *[N("MatMul", ["x", "p0"], ["m"]), N("Tanh", ["m"], ["h"]), N("MatMul", ["h", "p1"], ["n"])],
+    ]
+    tensors = {"a.w": normal(12, 6), "first": np.array([0]), "second": np.array([1])}
+    data = taken(network(*nodes, **tensors), tmp_path)
+    assert len([n for n in trained(data) if n != "head.weight"]) == 1 + copies
+    said = "a.w is read by 2 Slice and stays one tensor: they take different parts of it"
+    assert any(said in n for n in TrainableGraph.load(data).notes) is (copies == 0)
+    check_gradient(onnx.ModelProto.FromString(data), normal(5, 6))
 
 
 def tied(first: np.ndarray, second: np.ndarray) -> onnx.ModelProto:
