@@ -40,7 +40,7 @@ class Places:
 
     def __init__(self, model: onnx.ModelProto, name: str, values: Values, batch: int, choices: list[int]) -> None:
         self.model, self.graph, self.batch = model, model.graph, batch
-        self.values = values  # of the run with the graph's own batch, stored tensors among them
+        self.values = dict(values)  # of the run with the graph's own batch, stored tensors among them
         self.found: dict[str, Place] = {name: Place(0)}
         self.choices = choices  # at each Reshape that leaves one
         self.options: list[int] = []  # how many there were at each
@@ -148,25 +148,25 @@ class Places:
         """
         from onnx import helper
 
-        name = node.input[position]
-        rows, first = np.moveaxis(self.values[name], axis, 0), f"{node.output[0]}.{position}.row"
-        if (
-            len(rows) != self.batch * inner
-            or (rows.reshape(self.batch, inner, -1) != rows[:inner].reshape(inner, -1)).any()
-        ):
+        name, first = node.input[position], f"{node.output[0]}.{position}.row"
+        rows = np.moveaxis(self.values[name], axis, 0)
+        stored = next((t for t in self.graph.initializer if t.name == name), None)
+        own = rows[:inner].reshape(inner, -1)
+        same = np.array_equal if stored is not None else np.allclose  # rows of one product may be rounded differently
+        if len(rows) != self.batch * inner or not all(same(r, own) for r in rows.reshape(self.batch, inner, -1)):
             raise MismatchError("a constant of it differs between samples")
         kept = np.ascontiguousarray(np.moveaxis(rows[:inner], 0, axis))
-        stored = next((t for t in self.graph.initializer if t.name == name), None)
         if stored is not None and sum(n == name for other in self.graph.node for n in other.input) == 1:
             words = stored.doc_string  # the mark of what is no parameter
             stored.CopyFrom(tensor(name, kept))
             stored.doc_string = words
+            self.values[name] = kept
             return
         ends = [f"{first}.{part}" for part in ("start", "end", "axis")]
         for end, number in zip(ends, (0, inner, axis), strict=True):
             self.graph.initializer.append(tensor(end, np.array([number], np.int64)))
         self._before(helper.make_node("Slice", [name, *ends], [first]))
-        node.input[position] = first
+        node.input[position], self.values[first] = first, kept
 
     def sizes(self, node: onnx.NodeProto, position: int, sizes: list[int], axis: int, like: str) -> None:
         """Give a node sizes of which the one at `axis` is how many samples `like` has."""

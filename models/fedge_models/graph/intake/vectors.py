@@ -11,17 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...protos import attribute, tensor, values
+from ...protos import tensor
 from ..card import Card
+from ..skeleton import large, skeleton
 
 if TYPE_CHECKING:
     import onnx
 
 COLUMN = ".column"  # how the names of nodes end that only give a vector its second dimension
-UNARY = ("Abs", "Cast", "Clip", "Erf", "Exp", "Identity", "LogSoftmax", "Neg", "Relu", "Sigmoid", "Softmax", "Softplus")
-AS_LARGE = {*UNARY, "Sqrt", "Tanh", "Add", "Sub", "Mul", "Div", "Pow"}  # the result has the dimensions of its inputs
-
-ADDING = {"Reshape": 1, "Squeeze": -1, "Unsqueeze": 1}  # dimensions for each number of the second input
 
 
 def without_vectors(model: onnx.ModelProto, card: Card, where: str) -> bool:
@@ -30,7 +27,7 @@ def without_vectors(model: onnx.ModelProto, card: Card, where: str) -> bool:
     Return whether there was any.
     """
     graph = model.graph
-    ranks = _ranks(graph)
+    ranks = _ranks(model)
     found = [i for i, n in enumerate(graph.node) if n.op_type == "MatMul" and _is_vector(n, ranks)]
     if not found:
         return False
@@ -70,25 +67,18 @@ def _as_matrix(graph: onnx.GraphProto, node: onnx.NodeProto, ranks: dict[str, in
     return [before, node, after]
 
 
-def _ranks(graph: onnx.GraphProto) -> dict[str, int]:
-    """How many dimensions what is stored has, and what is computed from it only, as far as it is plain to see."""
-    stored = {t.name: t for t in graph.initializer}
-    ranks = {name: len(t.dims) for name, t in stored.items()}
+def _ranks(model: onnx.ModelProto) -> dict[str, int]:
+    """How many dimensions what is stored has, and what is computed from it only."""
+    graph = model.graph
+    ranks = {t.name: len(t.dims) for t in graph.initializer}
+    known = {"", *ranks}
     for node in graph.node:
-        if node.input and all(n in ranks for n in node.input if n) and (rank := _rank(node, ranks, stored)) is not None:
-            ranks[node.output[0]] = rank
-    return ranks
+        if known.issuperset(node.input):
+            known.update(node.output)
+    products = {n for node in graph.node if node.op_type == "MatMul" for n in node.input}
+    if products & known <= ranks.keys():
+        return ranks
+    from onnx import shape_inference
 
-
-def _rank(node: onnx.NodeProto, ranks: dict[str, int], stored: dict[str, onnx.TensorProto]) -> int | None:
-    given = ranks[node.input[0]]
-    kept = node.op_type.startswith("Reduce") and all(a.name != "keepdims" or attribute(a) for a in node.attribute)
-    if node.op_type in AS_LARGE:
-        return max(ranks[n] for n in node.input if n)
-    if node.op_type in ("Slice", "Transpose") or kept:
-        return given
-    if node.op_type == "Gather":
-        return given + ranks[node.input[1]] - 1
-    if node.op_type not in ADDING or len(node.input) < 2 or node.input[1] not in stored:
-        return None
-    return ADDING[node.op_type] * values(stored[node.input[1]]).size + (0 if node.op_type == "Reshape" else given)
+    found = shape_inference.infer_shapes(skeleton(model, large(model)), data_prop=True).graph
+    return {v.name: len(v.type.tensor_type.shape.dim) for v in found.value_info if v.name in known} | ranks

@@ -298,15 +298,19 @@ def test_constant_rows_of_a_larger_batch_that_are_the_same_are_one(tmp_path: Pat
     check_gradient(onnx.ModelProto.FromString(data), x[:3], "token,w,r,h0")
 
 
-def test_parts_of_each_sample_of_a_larger_batch_are_those_of_one(tmp_path: Path) -> None:
-    """A learnt query of two heads, for each of three samples, as PyTorch stores it."""
+@pytest.mark.parametrize("computed", [False, True])
+def test_parts_of_each_sample_of_a_larger_batch_are_those_of_one(computed: bool, tmp_path: Path) -> None:
+    """A learnt query of two heads, for each of three samples, as PyTorch stores it, or what is computed from it."""
     nodes, tensors, x, y = CASES["a learnt query of each head"]
-    tensors = {**tensors, "query": np.tile(tensors["query"], (3, 1, 1)), "split": ints(5, 6, 2), "s": ints(3, 4)}
+    name, nodes = ("raw", [N("Tanh", ["raw"], ["query"]), *nodes]) if computed else ("query", nodes)
+    tensors = {n: v for n, v in tensors.items() if n != "query"} | {"split": ints(5, 6, 2), "s": ints(3, 4)}
+    tensors[name] = np.tile(normal(2, 1, 2), (3, 1, 1))
     model, data = taken((nodes, tensors, x, y), tmp_path, 3)
     batch = normal(3, *x)
     np.testing.assert_allclose(run_ort(data, batch[:2]), run_ort(model.SerializeToString(), batch)[:2], rtol=1e-5)
-    assert {t.name: t.shape for t in TrainableGraph.load(data).layout}["query"] == (2, 1, 2)
-    tensors["query"] = normal(6, 1, 2)
+    assert {t.name: t.shape for t in TrainableGraph.load(data).layout}[name] == ((6, 1, 2) if computed else (2, 1, 2))
+    check_gradient(onnx.ModelProto.FromString(data), batch)
+    tensors[name] = normal(6, 1, 2)
     with pytest.raises(ModelError, match=r"exported for a batch of 3, which its nodes hold.*dynamic_shapes"):
         taken((nodes, tensors, x, y), tmp_path, 3)
 

@@ -29,7 +29,7 @@ CASES: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray]]] = {
         {"m": normal(C, 1), "last": ints(-1), "head": normal(T, 2)},
     ),
     "a vector of norm one": (
-        [N("ReduceL2", ["m"], ["n"], axes=[0], keepdims=1), N("Div", ["m", "n"], ["v"]),
+        [N("ReduceL2", ["m"], ["n"], keepdims=0), N("Div", ["m", "n"], ["v"]),
          N("MatMul", ["x", "v"], ["s"]), HEAD],
         {"m": normal(C), "head": normal(T, 2)},
     ),
