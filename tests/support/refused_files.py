@@ -110,6 +110,10 @@ def _no_output() -> onnx.ModelProto:
     return model
 
 
+def _constant() -> onnx.ModelProto:
+    return _file(N("MatMul", ["x", "w"], ["m"]), N("Tanh", ["w"], ["y"]))
+
+
 def _sizes() -> onnx.ModelProto:
     model = _file(N("MatMul", ["x", "w"], ["y"]))
     model.graph.initializer[0].dims[0] = 1 << 40
@@ -315,6 +319,7 @@ def refused() -> dict[str, bytes]:
         "large graphs": _large_graphs(),
         "projection": _projection(),
         "no output": _no_output(),
+        "constant": _constant(),
         "sizes": _sizes(),
         "operator": _operator(),
         "function": _function(),

@@ -72,15 +72,19 @@ def tensors(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
 
 
 def array(name: str, tensor: onnx.TensorProto, where: str, finite: bool) -> NDArray[Any]:
-    """Return a tensor's values. Raises ModelError when there are fewer than claimed, or one is NaN.
+    """Return a tensor's values. Raises ModelError when there are fewer than claimed, or some are NaN.
 
-    Infinity is refused only where all have to be `finite`: an attention mask contains minus infinity.
+    Where not all have to be `finite`, infinity is taken: an attention mask contains minus infinity. So is a tensor of
+    nothing but NaN, as JAX writes it where a division has no result and another branch is chosen.
     """
     try:
         values = protos.values(tensor)
     except (ValueError, TypeError) as e:
         raise ModelError(f"{where}: tensor {name!r} does not hold what its shape claims: {e}") from e
-    if values.dtype.kind == "f" and not (np.isfinite(values) if finite else ~np.isnan(values)).all():
+    if values.dtype.kind != "f":
+        return values
+    right = np.isfinite(values) if finite else ~np.isnan(values)
+    if not right.all() and (finite or right.any()):
         what = "a value that is not finite; if it is a mask and no weight, let --trainable leave it out"
         raise ModelError(f"{where}: tensor {name!r} has {what}")
     return values

@@ -52,6 +52,8 @@ REFUSALS = {
     "projection": "ONNX Runtime, which serves the file, cannot run node {name!r} (LSTM): {why}. This is an LSTM with "
     "proj_size, for which ONNX has no operator. Export without it; a Linear layer behind the LSTM may take its place",
     "no output": "has no output. Export it again; a tool that edited the file may have removed it",
+    "constant": "output {name!r} does not depend on the input: it is stored, or computed from what is stored. Export "
+    "the output of the network",
     "sizes": "tensor {name!r} says that its shape is {dims}, and holds {held} values: the file is damaged. Export or "
     "copy it again",
     "operator": "node {name!r} ({op}) is no operator of ONNX: the exporter did not translate that layer. Replace it "

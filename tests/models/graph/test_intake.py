@@ -73,7 +73,7 @@ def test_weights_beside_the_model_are_taken_in(tmp_path: Path) -> None:
     np.testing.assert_allclose(run_ort(data, x), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "deeper/w", "", "link"])
+@pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "deeper/../../secret", "", "link"])
 def test_data_path_outside_the_models_folder_is_refused(location: str, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(bytes(1 << 16))
     folder = tmp_path / "models"

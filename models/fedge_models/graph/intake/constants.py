@@ -56,6 +56,7 @@ BESIDE = 64  # tables in front of a sine's, among which its cosine's is looked f
 NAMED = 8  # tensors that a note lists
 GUESS = "this is a guess from its values and place, and no pattern trains it; if it is a parameter: trainable = '*,{}'"
 MADE_UP = "a scale or shift that an exporter made up for a GroupNorm"
+NOTHING = "nothing but NaN, the other branch of a choice"
 LAYERS = re.compile(r"(^|[._])(weight|bias)(_|$|\.)")  # as PyTorch's own layers call their parameters
 STEPS = "calibrator_y"  # how skl2onnx calls those of an isotonic calibration
 VARIABLE = re.compile(r"ReadVariableOp|onnx::")  # of TensorFlow; what PyTorch's older exporter computed
@@ -78,7 +79,7 @@ def constants(model: onnx.ModelProto, card: Card, where: str) -> dict[str, str]:
     for name, what in _seen(model, stored, where):
         if name not in found and not _is_of_parameter(name, of_pytorch):
             found[name] = what
-            certain = what == MADE_UP
+            certain = what in (MADE_UP, NOTHING)
             end = "patterns leave it out, its exact name trains it" if certain else GUESS.format(name)
             note(model, f"not a parameter: {name} is {what}; {end}")
     marked = {n: what for n, what in marks(model).items() if n in stored and n not in found}
@@ -162,6 +163,9 @@ def _tables(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: 
     for name, tensor in stored.items():
         nodes = reads.get(name, [])
         values = _values(name, tensor, where) if nodes else None
+        if values is not None and np.isnan(values).any():
+            yield name, NOTHING
+            continue
         if values is None or not values.ndim or _has_bias(name, [n for n, _ in nodes], stored):
             continue
         if what := next(_kinds(name, values, nodes), ""):

@@ -54,7 +54,7 @@ def _external(name: str, where: dict[str, Any], path: Path) -> bytes:
     location = where.get("location", "")
     folder = path.resolve().parent
     file = (folder / location).resolve()
-    if not location or file.parent != folder:
+    if not location or folder not in file.parents:
         raise ModelError(f"{path}: tensor {name!r} lies in {location!r}, outside the model's own folder; refused")
     try:
         offset, length = int(where.get("offset", 0)), int(where.get("length", MAX_MODEL_BYTES))

@@ -60,6 +60,8 @@ def check_kind(model: onnx.ModelProto, card: Card, where: str) -> bool:
     if not len(model.graph.output):
         refuse("no output", where)
     check_order(model, tensors(model), where)
+    if not _depends(model.graph):
+        refuse("constant", where, name=model.graph.output[0].name)
     _check_inputs(model.graph, where)
     _check_sizes(model.graph, where)
     _check_text(model.graph, where)
@@ -91,6 +93,16 @@ def _check_inputs(graph: onnx.GraphProto, where: str) -> None:
     for value in graph.input:
         if (what := NO_TENSOR.get(str(value.type.WhichOneof("value")))) is not None:
             refuse("list input", where, name=value.name, what=what)
+
+
+def _depends(graph: onnx.GraphProto) -> bool:
+    """Whether some output is made from an input; what a branch or loop reads from outside counts as read."""
+    stored = {t.name for t in graph.initializer}
+    known = {v.name for v in graph.input if v.name not in stored}
+    for node in graph.node:
+        if known.intersection(node.input) or any(a.HasField("g") or a.graphs for a in node.attribute):
+            known.update(node.output)
+    return any(o.name in known for o in graph.output)
 
 
 def _check_sizes(graph: onnx.GraphProto, where: str) -> None:

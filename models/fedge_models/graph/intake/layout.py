@@ -53,6 +53,8 @@ def as_a_gateway_feeds(model: onnx.ModelProto, card: Card, where: str) -> bool:
     if wanted is None:
         return _check_features(model, given, card, where)
     declared = dims(given)
+    if not declared and wanted[1:] == (1,) and _reads_rows(model, given.name):
+        return _fix(given, declared, wanted[:1])
     form = _form(model, given, declared, card, wanted, where)
     if form is None:
         return _refuse(declared, card, wanted, where) and note(model, PLACEHOLDER)
@@ -61,6 +63,11 @@ def as_a_gateway_feeds(model: onnx.ModelProto, card: Card, where: str) -> bool:
     _turn(model, given, declared, form, wanted)
     note(model, f"layout: the graph takes {form.words}; samples {wanted} are turned in front of it")
     return True
+
+
+def _reads_rows(model: onnx.ModelProto, name: str) -> bool:
+    """Whether a layer that takes rows only reads the input, whose shape the file does not say."""
+    return any(n.op_type == "Gemm" and n.input[0] == name for n in model.graph.node)
 
 
 def _was_laid_out(model: onnx.ModelProto) -> bool:

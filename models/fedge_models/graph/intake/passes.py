@@ -24,6 +24,7 @@ from .fitted import check_fitted
 from .float32 import to_float32
 from .float_input import float_input
 from .functions import without_functions
+from .half_biases import fix_second_bias
 from .inputs import join_inputs
 from .kind import check_kind
 from .label_logits import label_logits
@@ -86,6 +87,7 @@ PASSES: tuple[Step, ...] = (
     own_dimension,
     tie_transposed,
     untie,
+    fix_second_bias,
     one_output,
     label_logits,
     output_shape,

@@ -49,6 +49,7 @@ def read_model(path: Path, card: Card | Path | None = None, trainable: str | Non
     found = given or read_card(model, str(path))
     if given is not None:
         _note_replaced(model, given)
+        found = _with_constants(model, given)
     found = msgspec.structs.replace(found, trainable=trainable or found.trainable)
     changed, found = passes.run(model, found, str(path))
     before = notes(model)
@@ -74,6 +75,19 @@ def _note_replaced(model: onnx.ModelProto, card: Card) -> None:
         text = "its own is no valid one"
     if text:
         note(model, f"card: the file has a card of its own, and another is used instead: {text}")
+
+
+def _with_constants(model: onnx.ModelProto, card: Card) -> Card:
+    """The card, with what the file's own one says of tensors that are no parameters: what told it may be gone."""
+    if not any(entry.key == METADATA_KEY for entry in model.metadata_props):
+        return card
+    try:
+        known = read_card(model).constants
+    except ModelError:
+        return card
+    stored = {t.name for t in model.graph.initializer}
+    more = [n for n in known if n in stored and n not in card.constants]
+    return msgspec.structs.replace(card, constants=(*card.constants, *more))
 
 
 def _unchanged(path: Path, digest: bytes) -> bytes:

@@ -230,3 +230,25 @@ def test_probabilities_are_trained_as_what_they_are(how: str, tmp_path: Path) ->
 def test_bounded_values_taken_for_logits_are_said(op: str, tmp_path: Path) -> None:
     data = taken(network(N(op, ["z"], ["y"]), y=(3,), width=3), THREE, tmp_path)
     assert any(f"ends in {op}, whose values are bounded" in n for n in TrainableGraph.load(data).notes)
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_bias_of_class_priors_makes_no_probabilities_of_logits(fresh: bool, tmp_path: Path) -> None:
+    """A fresh head of zeros whose bias adds up to one gives what looks like probabilities; so may one with columns that
+    cancel each other."""
+    head = np.zeros((5, 3), np.float32)
+    if not fresh:
+        head[:, 0], head[:, 1] = 0.001, -0.001
+    nodes = [N("Gemm", ["x", "w"], ["a"]), N("Sigmoid", ["a"], ["h"]), N("Gemm", ["h", "head", "prior"], ["y"])]
+    tensors = {"w": normal(4, 5), "head": head, "prior": np.array([0.7, 0.2, 0.1], np.float32)}
+    tensors["w2"] = normal(5, 5)
+    nodes[2:2] = [N("Gemm", ["h", "w2"], ["h2"]), N("Tanh", ["h2"], ["h3"])]
+    nodes[-1].input[0] = "h3"
+    model = small(nodes, tensors, (4,), (3,))
+    card = Card("classify", tuple(Channel(c) for c in "abcd"), WindowSpec(1, 1, 1), labels=("x", "y", "z"))
+    write_card(model, card)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    data = read_model(tmp_path / "m.onnx")
+    assert [n.op_type for n in onnx.ModelProto.FromString(data).graph.node][-1] == "Gemm"
+    x = normal(6, 4)
+    np.testing.assert_allclose(run_ort(data, x), run_ort(model.SerializeToString(), x), rtol=1e-6)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A file that was taken in, given again with a card, keeps what is no parameter; and odd files that are sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from fedge_models.errors import ModelError
+from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
+from fedge_models.graph.intake import read_model
+from fedge_models.graph.trainable import TrainableGraph
+from onnx import external_data_helper
+from support.graphs import N, normal, run_ort, small
+
+CARD = Card("regress", tuple(Channel(c) for c in "abcd"), WindowSpec(1, 1, 1))
+BUFFER = "pkg.torch.export.ExportedProgram.graph_signature"
+
+
+def trained(data: bytes) -> set[str]:
+    return {t.name for t in TrainableGraph.load(data).layout}
+
+
+def saved(model: onnx.ModelProto, path: Path) -> Path:
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_what_is_no_parameter_stays_none_under_another_card(tmp_path: Path) -> None:
+    """The exporter's word of a buffer is on the card of the first taking in, and nowhere else."""
+    nodes = [N("MatMul", ["x", "w"], ["h"]), N("Mul", ["h", "grid"], ["g"]), N("MatMul", ["g", "v"], ["y"])]
+    model = small(nodes, {"w": normal(4, 5), "grid": normal(5), "v": normal(5, 1)}, (4,), (1,))
+    entry = model.graph.metadata_props.add(key=BUFFER)
+    entry.value = "a: BUFFER target='grid'\nb: PARAMETER target='w'\nc: PARAMETER target='v'"
+    write_card(model, CARD)
+    first = read_model(saved(model, tmp_path / "m.onnx"), CARD)
+    assert trained(first) == {"w", "v"}
+    without = onnx.ModelProto.FromString(first)
+    del without.graph.metadata_props[:]
+    path = saved(without, tmp_path / "again.onnx")
+    assert trained(read_model(path, CARD)) == trained(read_model(path)) == {"w", "v"}
+    assert trained(read_model(path, CARD, "*,grid")) == {"w", "grid", "v"}
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (1, 5)])
+def test_nothing_but_nan_in_a_branch_that_is_not_taken_is_no_hindrance(shape: tuple[int, ...], tmp_path: Path) -> None:
+    """As JAX writes its variance."""
+    nodes = [
+        N("MatMul", ["x", "w"], ["h"]), N("Where", ["yes", "h", "none"], ["g"]), N("MatMul", ["g", "v"], ["y"]),
+    ]  # fmt: skip
+    nan = np.full(shape, np.nan, np.float32)
+    tensors = {"w": normal(4, 5), "v": normal(5, 1), "yes": np.array([True]), "none": nan}
+    model = small(nodes, tensors, (4,), (1,))
+    write_card(model, CARD)
+    data, x = read_model(saved(model, tmp_path / "m.onnx")), normal(3, 4)
+    assert trained(data) == {"w", "v"}
+    graph = TrainableGraph.load(data)
+    np.testing.assert_allclose(graph.forward(x), run_ort(data, x), rtol=1e-5, atol=1e-6)
+    graph.backward(np.ones((3, 1), np.float32))
+    assert np.isfinite(graph.grad).all() and graph.grad.any()
+
+
+def test_some_nan_among_numbers_are_damage(tmp_path: Path) -> None:
+    w = normal(4, 5)
+    w[1, 1] = np.nan
+    model = small(
+        [N("MatMul", ["x", "w"], ["h"]), N("MatMul", ["h", "v"], ["y"])], {"w": w, "v": normal(5, 1)}, (4,), (1,)
+    )
+    write_card(model, CARD)
+    with pytest.raises(ModelError, match="'w' has a value that is not finite"):
+        TrainableGraph.load(read_model(saved(model, tmp_path / "m.onnx")), "v")
+
+
+def test_data_in_a_folder_inside_the_models_own_is_read(tmp_path: Path) -> None:
+    model = small([N("MatMul", ["x", "w"], ["y"])], {"w": normal(4, 1)}, (4,), (1,))
+    write_card(model, CARD)
+    x = normal(3, 4)
+    expected = run_ort(model.SerializeToString(), x)
+    (tmp_path / "data").mkdir()
+    external_data_helper.convert_model_to_external_data(model, location="data/w.bin", size_threshold=0)
+    onnx.save(model, tmp_path / "m.onnx")
+    np.testing.assert_allclose(run_ort(read_model(tmp_path / "m.onnx"), x), expected, rtol=1e-6)
+
+
+def test_input_without_a_shape_that_a_gemm_reads_is_of_rows(tmp_path: Path) -> None:
+    nodes = [N("Gemm", ["x", "w", "b"], ["h"]), N("Gemm", ["h", "v"], ["y"])]
+    model = small(nodes, {"w": normal(4, 5), "b": normal(5), "v": normal(5, 1)}, (4,), (1,))
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.ClearField("shape")
+    write_card(model, CARD)
+    data = read_model(saved(model, tmp_path / "m.onnx"))
+    assert TrainableGraph.load(data).input_shape == (4,)
+    assert read_model(saved(onnx.ModelProto.FromString(data), tmp_path / "again.onnx")) == data
