@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Floats
-from fedge_models.messages.release import Release
+from fedge_models.messages.release import DRIFT_SHARE, Release
 from fedge_models.training import objective, outliers, personal
 from fedge_models.training.evaluation import evaluate
 from fedge_models.training.loop import FitReport, fit
@@ -123,7 +123,8 @@ def train(
     before = figures(graph, held, known)
     rate = round_rate(config.learning_rate, config.learning_rate_halving, base.header.version)
     how = msgspec.structs.replace(config, learning_rate=rate)
-    correction = carried.correction(base, config.drift_correction, mask)
+    allowed = base.header.figures.get(DRIFT_SHARE, 1.0)  # by the rule that averages
+    correction = carried.correction(base, min(config.drift_correction, allowed), mask)
     report = fit(graph, data.x, data.y if graph.card.task != "anomaly" else None, how, rng, pause, correction)
     if report.diverged or not report.rows:
         return Trained(report, None, before, before)

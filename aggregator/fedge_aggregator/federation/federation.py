@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fedge_models.errors import IdentityError, RefusedError, StaleError, StorageError
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import expand
+from fedge_models.messages.release import DRIFT_SHARE
 from fedge_models.messages.update import Update, decode_update, max_update_bytes
 from fedge_models.training import personal
 
@@ -275,6 +276,7 @@ class Federation:
     def _publish(self, made: RoundResult, due: DueRound) -> None:
         """Publish the result of a round and store the state that it leaves, in one transaction."""
         figures, details = report(made, due, self.how.privacy, self.limits.mode)
+        figures[DRIFT_SHARE] = self.how.pipeline.drift
         spreads = [u.spread for u in due.updates if made.shares[u.node]]
         if self.how.privacy:  # nothing that nodes report may show
             spreads = [central_privacy.spread(self.how.privacy, self.model.sizes)]

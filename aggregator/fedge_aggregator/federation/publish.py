@@ -15,6 +15,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedge_models.messages.quantize import LIMIT, Floats, dequantize, expand, quantize
 from fedge_models.messages.release import (
+    DRIFT_SHARE,
     GENESIS,
     Header,
     Release,
@@ -96,7 +97,8 @@ def reissue(
 
     It has only the message with all weights: no int8 difference leads to given bits.
     """
-    header = _header(signer, before.header.version + 1, before.hash, weights, steps, why, {}, now)
+    kept = {k: v for k, v in before.header.figures.items() if k == DRIFT_SHARE}
+    header = _header(signer, before.header.version + 1, before.hash, weights, steps, why, kept, now)
     return Published(header, header_hash(header), weights, encode_full(header, weights, signer.key), None, residual)
 
 

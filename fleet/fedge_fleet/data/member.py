@@ -39,6 +39,7 @@ class Base:
     version: int
     weights: Floats  # (P,)
     steps: Floats  # (T,) the grid for updates against it
+    drift_share: float = 1.0  # the most of its own drift that a site may take back
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Member:
         """Train once on a release and return the coded update."""
         back, releases = None, base.version - self.base.version if self.base else 0
         if plan.correction and releases > 0 and self.movement is not None and self.base is not None:
-            back = drift.correction(self.movement, self.base.weights, base.weights, releases, plan.correction, mask)
+            share = min(plan.correction, base.drift_share)
+            back = drift.correction(self.movement, self.base.weights, base.weights, releases, share, mask)
         start = personal.compose(base.weights, self.own, mask)
         graph.set_params(start)
         train(graph, self.x, self.y, plan, base.version, self.rng, plan.training.proximal_mu, back)

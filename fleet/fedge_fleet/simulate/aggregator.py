@@ -19,6 +19,7 @@ from fedge_aggregator.rounds.contribution import Contribution, regrid
 from fedge_aggregator.rounds.engine.update_rows import MemoryRows
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Codes, Floats, expand
+from fedge_models.messages.release import DRIFT_SHARE
 from fedge_models.messages.trust_chain import Anchor, verify_release
 from fedge_models.messages.update import Update, decode_update, encode_update
 
@@ -63,7 +64,8 @@ class Aggregator:
 
     def base(self) -> Base:
         """The newest release, as gateways have verified it."""
-        return Base(self._head.header.version, self._head.weights, self._head.header.steps)
+        header = self._head.header
+        return Base(header.version, self._head.weights, header.steps, header.figures.get(DRIFT_SHARE, 1.0))
 
     def minimum(self) -> int:
         """Number of updates below which the open round is not averaged; nodes in quarantine do not count."""
@@ -119,7 +121,7 @@ class Aggregator:
         return tuple(sorted(n for n, s in self._state.reputations.items() if s.quarantined))
 
     def _publish(self, step: Floats, spreads: Sequence[Floats], now: float) -> None:
-        figures = {"nodes": float(len(spreads))}
+        figures = {"nodes": float(len(spreads)), DRIFT_SHARE: self.how.pipeline.drift}
         self._current = publish.next_release(
             self._signer, self._current, step, spreads, self._sizes, self.how.name, figures, int(now)
         )

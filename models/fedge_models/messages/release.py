@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 PURPOSE = "fedge release 1"
+DRIFT_SHARE = "drift_share"  # figure: the most of its own drift that a site may take back under the rule in force
 GENESIS = bytes(32)  # `previous` of version 1
 
 

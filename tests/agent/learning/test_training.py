@@ -33,7 +33,7 @@ from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import LIMIT, Floats, dequantize, expand
-from fedge_models.messages.release import Release
+from fedge_models.messages.release import DRIFT_SHARE, Release
 from fedge_models.messages.update import decode_update
 from fedge_models.system.settings import Seconds
 from fedge_models.training import personal, standardise
@@ -295,6 +295,10 @@ def test_drift_is_taken_back_on_the_next_release() -> None:
     assert second.delta is not None and second.movement is not None
     np.testing.assert_allclose(second.delta, back, atol=1e-5)
     np.testing.assert_allclose(second.movement, 0, atol=1e-5)
+    robust = msgspec.structs.replace(after.header, figures={DRIFT_SHARE: 0.25})  # the rule allows no more
+    third = train(graph, Release(robust, base.hash, moved), data, data, data, still, rng, lambda: None, stored)
+    assert third.delta is not None
+    np.testing.assert_allclose(third.delta, 0.25 * back, atol=1e-5)
 
 
 def tunable(seed: int = 0) -> tuple[TrainableGraph, Data, Data]:

@@ -124,3 +124,16 @@ def test_a_round_does_not_read_every_release(make_bench: MakeBench) -> None:
 def test_status_says_how_many_of_the_active_gateways_may_be_hostile(make_bench: MakeBench) -> None:
     made = make_bench(rule='{ name = "trimmed_mean", byzantine = 0.3 }')
     assert [made.federation.status(made.now, "abcdefghij"[:n])["holds"] for n in (1, 3, 4, 7, 10)] == [0, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("rule", "share"), [('{ name = "fedavg" }', 1.0), ('{ name = "median" }', 0.5)])
+def test_a_release_says_how_much_drift_its_rule_lets_a_site_take_back(
+    make_bench: MakeBench, rule: str, share: float
+) -> None:
+    made = make_bench(rule=rule)
+    for _ in range(3):
+        made.round("a", "b", "c")
+    assert made.federation.current.header.figures["drift_share"] == share
+    chain = ReleaseChain(made.store.models()[0], made.config.federation["f"], made.store, made.authority)
+    chain.rollback(2, "me", made.now)
+    assert chain.current.header.figures == {"drift_share": share}

@@ -153,7 +153,9 @@ def test_privacy_budget_ends_the_rounds_and_says_so_also_after_a_restart(make_be
         if made.step() == before:
             break
         figures.append(made.federation.current.header.figures)
-    assert 2 <= len(figures) < 6 and {*figures[-1]} == {"epsilon", "delta"} and figures[-1]["epsilon"] <= 4
+    assert (
+        2 <= len(figures) < 6 and {*figures[-1]} == {"epsilon", "delta", "drift_share"} and figures[-1]["epsilon"] <= 4
+    )
     made.open()
     shown = made.federation.status(made.now, set("abcd"))
     assert "privacy budget spent" in shown["waiting"] and shown["privacy"]["rounds"] == len(figures)

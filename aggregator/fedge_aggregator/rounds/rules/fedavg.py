@@ -15,6 +15,7 @@ class FedAvg(WeightRule, frozen=True, forbid_unknown_fields=True):
     """
 
     compares: ClassVar[bool] = False
+    drift: ClassVar[float] = 1.0
 
     def minimum(self) -> int:
         """One."""

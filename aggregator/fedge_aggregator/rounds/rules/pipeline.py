@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .mixing import Mixing
-from .rule import Rule
+from .rule import HALF, Rule
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ class Pipeline:
         """The smallest number of updates for which it keeps its promise."""
         need = self.rule.minimum()
         return self.mixing.minimum(need) if self.mixing else need
+
+    @property
+    def drift(self) -> float:
+        """The most of its own drift that a site may take back: none but a plain mean bears all of it."""
+        return self.rule.drift if self.mixing is None else min(self.rule.drift, HALF)
 
     def holds(self, n: int) -> int:
         """Against how many hostile updates of n it holds, by its rule."""

@@ -31,6 +31,9 @@ Count = Annotated[int, Meta(ge=0, le=10_000)]
 Share = Annotated[float, Meta(gt=0, lt=0.5)]
 Byzantine = Count | Share  # f: how many of the n nodes may be hostile; below 1: which share of them
 
+# What a release leaves out of honest updates, sites that take back all of their drift add again and again: under a rule
+# that leaves out, training diverges.
+HALF = 0.5
 MOST_SORTED = 128  # rows that a sorting network sorts; with more, the rows of a block are too short for a call each
 
 
@@ -40,6 +43,7 @@ class Rule(Protocol):
     compares: ClassVar[bool]  # `select` uses the Gram matrix; otherwise it gets one of shape (0, 0)
     reference: ClassVar[bool]  # the last row of the Gram matrix, and the last weight, are the previous aggregate's
     linear: ClassVar[bool]  # the aggregate is the weighted sum of the rows: `columns` is `combine`
+    drift: ClassVar[float]  # the most of its own drift that a site may take back under it
 
     @property
     def pairs(self) -> bool:
@@ -73,6 +77,7 @@ class ColumnRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     compares: ClassVar[bool] = False
     reference: ClassVar[bool] = False
     linear: ClassVar[bool] = False
+    drift: ClassVar[float] = HALF
 
     @property
     def pairs(self) -> bool:
@@ -94,6 +99,7 @@ class WeightRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     compares: ClassVar[bool] = True
     reference: ClassVar[bool] = False
     linear: ClassVar[bool] = True
+    drift: ClassVar[float] = HALF
 
     @property
     def pairs(self) -> bool:
