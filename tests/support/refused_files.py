@@ -240,6 +240,7 @@ def _score() -> onnx.ModelProto:
 def _label_list() -> onnx.ModelProto:
     model = _file(N("MatMul", ["x", "w"], ["one"]), N("Neg", ["one"], ["other"]))
     model.graph.node.append(N("SequenceConstruct", ["one", "other"], ["probabilities"]))
+    model.producer_name = "skl2onnx"
     part = helper.make_tensor_type_proto(TensorProto.FLOAT, ["n", 2])
     model.graph.output[0].CopyFrom(helper.make_value_info("probabilities", helper.make_sequence_type_proto(part)))
     return model

@@ -27,6 +27,7 @@ from ..signature import ATTRIBUTE, PARAMETER, PYTORCH, kinds, single_parameters
 from .epsilons import epsilons
 from .known_filters import are_distances, are_symmetric, are_wavelets, is_window
 from .known_values import are_positions, are_rotations, are_waves, is_filter_bank, is_mask, is_ramp, may_turn
+from .means import MEAN, written_means
 from .own_scaling import LEARNERS, PREPARED, prepared
 from .preparation import ELEMENTWISE, Preparation
 from .provenance import marks
@@ -56,6 +57,7 @@ BESIDE = 64  # tables in front of a sine's, among which its cosine's is looked f
 NAMED = 8  # tensors that a note lists
 GUESS = "this is a guess from its values and place, and no pattern trains it; if it is a parameter: trainable = '*,{}'"
 MADE_UP = "a scale or shift that an exporter made up for a GroupNorm"
+WEIGHTS = {("Conv", 1), ("ConvTranspose", 1), ("Gemm", 1), ("MatMul", 1)}
 NOTHING = "nothing but NaN, the other branch of a choice"
 LAYERS = re.compile(r"(^|[._])(weight|bias)(_|$|\.)")  # as PyTorch's own layers call their parameters
 STEPS = "calibrator_y"  # how skl2onnx calls those of an isotonic calibration
@@ -153,6 +155,7 @@ def _seen(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: st
     behind = Behind(model, stored)
     found = Preparation(model, stored, {n for n, _ in tables}, lambda n: _values(n, stored[n], where)).found()
     yield from found
+    yield from ((n, MEAN) for n in written_means(model.graph, stored) if made_up(n))
     yield from (*behind.unscalers(), *behind.inside())
 
 
@@ -227,8 +230,13 @@ def _kinds(name: str, values: NDArray[Any], nodes: list[tuple[onnx.NodeProto, in
             yield "a Fourier or cosine matrix"
         if is_filter_bank(values):
             yield "a filter bank or a selection"
-        if are_symmetric(values) or are_wavelets(values):
+        if not _is_layers(name, nodes) and (are_symmetric(values) or are_wavelets(values)):
             yield "a bank of fixed filters"
+
+
+def _is_layers(name: str, nodes: list[tuple[onnx.NodeProto, int]]) -> bool:
+    """Whether a tensor is called as the weight of a layer of PyTorch, and each reader is such a layer."""
+    return name.endswith(".weight") and all((n.op_type, i) in WEIGHTS for n, i in nodes)
 
 
 def made_up(name: str) -> bool:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import ModelError
-from ...protos import DOUBLE, FLOAT, FLOAT16, tensor, value_info
+from ...protos import DOUBLE, FLOAT, FLOAT16, messages, tensor, value_info
 from ..card import Card
 from ..notes import note
 from ..refusals import refuse
 from .compare import results, samples
+from .own_scaling import LEARNERS
 from .pruning import prune
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def join_labels(model: onnx.ModelProto, card: Card, where: str) -> bool:
     """
     graph = model.graph
     pairs = _pairs(graph)
+    if pairs and model.producer_name not in LEARNERS and card.task != "multilabel":
+        return _as_outputs(graph)
     if pairs and (card.task != "multilabel" or len(pairs) != len(card.labels)):
         refuse("label list", where, count=len(pairs))
     if card.task != "multilabel" or card.output:
@@ -56,6 +59,18 @@ def _pairs(graph: onnx.GraphProto) -> list[str]:
     outputs = {o.name for o in graph.output}
     ends = [n for n in graph.node if n.op_type == "SequenceConstruct" and outputs.intersection(n.output)]
     return [*ends[0].input] if len(ends) == 1 else []
+
+
+def _as_outputs(graph: onnx.GraphProto) -> bool:
+    """Let each value of a list that is an output be an output of its own: a list of one is that one."""
+    ends = {o for n in graph.node if n.op_type == "SequenceConstruct" for o in n.output}
+    old = [messages().ValueInfoProto.FromString(o.SerializeToString()) for o in graph.output]
+    makers = {o: n for n in graph.node for o in n.output}
+    names = list(dict.fromkeys(n for o in old for n in (makers[o.name].input if o.name in ends else [o.name])))
+    del graph.output[:]
+    graph.output.extend(next((o for o in old if o.name == n), None) or value_info(n, None) for n in names)
+    prune(graph)
+    return True
 
 
 def _check_pairs(model: onnx.ModelProto, card: Card, pairs: list[str], where: str) -> None:

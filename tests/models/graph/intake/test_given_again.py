@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -12,7 +13,7 @@ from fedge_models.errors import ModelError
 from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
 from fedge_models.graph.intake import read_model
 from fedge_models.graph.trainable import TrainableGraph
-from onnx import external_data_helper
+from onnx import external_data_helper, helper
 from support.graphs import N, normal, run_ort, small
 
 CARD = Card("regress", tuple(Channel(c) for c in "abcd"), WindowSpec(1, 1, 1))
@@ -93,3 +94,54 @@ def test_input_without_a_shape_that_a_gemm_reads_is_of_rows(tmp_path: Path) -> N
     data = read_model(saved(model, tmp_path / "m.onnx"))
     assert TrainableGraph.load(data).input_shape == (4,)
     assert read_model(saved(onnx.ModelProto.FromString(data), tmp_path / "again.onnx")) == data
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_list_that_is_an_output_is_taken_as_its_values(several: bool, tmp_path: Path) -> None:
+    listed = ["h", "y"] if several else ["y"]
+    nodes = [N("MatMul", ["x", "w"], ["h"]), N("MatMul", ["h", "v"], ["y"]), N("SequenceConstruct", listed, ["all"])]
+    model = small(nodes, {"w": normal(4, 5), "v": normal(5, 1)}, (4,), (1,))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_sequence_value_info("all", onnx.TensorProto.FLOAT, None))
+    write_card(model, CARD)
+    path = saved(model, tmp_path / "m.onnx")
+    if several:
+        with pytest.raises(ModelError, match=r"has 2 outputs: h .*, y .*Choose one"):
+            read_model(path)
+        write_card(model, msgspec.structs.replace(CARD, output="y"))
+        saved(model, path)
+    data, x = read_model(path), normal(3, 4)
+    weights = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    np.testing.assert_allclose(run_ort(data, x), x @ weights["w"] @ weights["v"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "found"), [("onnx::Sub_114", True), ("offset", False)])
+def test_running_mean_of_a_written_out_batch_norm_is_no_parameter(name: str, found: bool, tmp_path: Path) -> None:
+    """As Keras over PyTorch is exported; what PyTorch calls by a name is the user's own."""
+    nodes = [
+        N("MatMul", ["x", "w"], ["h"]), N("Sub", ["h", name], ["c"]), N("Mul", ["c", "onnx::Mul_1"], ["f"]),
+        N("Add", ["f", "onnx::Add_2"], ["g"]), N("Relu", ["g"], ["r"]), N("MatMul", ["r", "v"], ["y"]),
+    ]  # fmt: skip
+    rows = {n: normal(1, 5) for n in (name, "onnx::Mul_1", "onnx::Add_2")}
+    model = small(nodes, {"w": normal(4, 5), "v": normal(5, 1), **rows}, (4,), (1,))
+    model.producer_name = "pytorch"
+    write_card(model, CARD)
+    data = read_model(saved(model, tmp_path / "m.onnx"))
+    assert (name in trained(data)) == (not found) and len(trained(data)) == 5 - found
+    assert (
+        any("running mean of a BatchNormalization that is written out" in n for n in TrainableGraph.load(data).notes)
+        == found
+    )
+
+
+def test_weight_of_a_layer_that_begins_as_smooth_filters_trains(tmp_path: Path) -> None:
+    """A learnt front end whose kernels are Gaussians at first."""
+    t = np.arange(7) - 3
+    kernels = np.stack([np.exp(-(t**2) / (2 * s**2)) for s in (0.5, 1, 2, 3)]).astype(np.float32)[:, None]
+    nodes = [
+        N("Conv", ["x", "front.weight"], ["c"]), N("ReduceMean", ["c"], ["m"], axes=[2], keepdims=0),
+        N("MatMul", ["m", "v"], ["y"]),
+    ]  # fmt: skip
+    model = small(nodes, {"front.weight": kernels, "v": normal(4, 1)}, (1, 12), (1,))
+    write_card(model, Card("regress", (Channel("a"),), WindowSpec(1, 12, 1)))
+    assert "front.weight" in trained(read_model(saved(model, tmp_path / "m.onnx")))
