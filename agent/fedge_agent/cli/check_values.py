@@ -9,6 +9,7 @@ from statistics import median, pstdev
 
 import numpy as np
 from fedge_models.graph.card import Card
+from fedge_models.training.precision import WITHOUT_SCALER
 
 from ..config.schema import AssetConfig, TagConfig
 from ..protocols.csv.numbers import instead_of_words
@@ -20,7 +21,9 @@ from ..windows.intake import Intake
 
 FEW = 10  # values that say nothing of their spread
 STEPS = 10  # in which a usual change should be seen
-NUMERIC = ("channels.", "targets.")
+CHANNELS = "channels."
+NUMERIC = (CHANNELS, "targets.")
+OFFSET = "subtract an offset where they come from"
 
 
 def unusable(source: str, assets: Mapping[str, AssetConfig], seen: Mapping[str, Reading]) -> list[str]:
@@ -37,7 +40,7 @@ def unusable(source: str, assets: Mapping[str, AssetConfig], seen: Mapping[str, 
         else:
             intake.scalar(channel, reading)
         if facts.not_numbers:
-            advice = "" if channel.waveform else instead_of_words(reading.value)
+            advice = "" if channel.waveform else instead_of_words(reading.value, key.removeprefix(CHANNELS))
             made.append(f"asset {name}: values of {facts.label} are not {facts.example_words}{advice}")
     return made
 
@@ -80,5 +83,5 @@ def coarse(name: str, asset: AssetConfig, source: str, batches: Sequence[Batch],
         if step > spread / STEPS:
             yield (
                 f"asset {name}: values of {channel} of about {median(there):g} reach the network in steps of {step:g}, "
-                f"which hide changes of {spread:.3g}: subtract an offset where they come from"
+                f"which hide changes of {spread:.3g}: {WITHOUT_SCALER if raw else OFFSET}"
             )

@@ -30,7 +30,7 @@ from fedge_models.graph.rows import laid_out
 from fedge_models.system.floats import wide
 from fedge_models.training import objective
 from fedge_models.training.outliers import finite_rows
-from fedge_models.training.precision import blurred_columns, narrowed
+from fedge_models.training.precision import WITHOUT_SCALER, blurred_columns, narrowed
 from numpy.typing import NDArray
 
 from ..protocols.csv import columns as tables
@@ -111,8 +111,10 @@ def _blurred(x: Values, card: Card) -> list[str]:
     found = blurred_columns(x) if card.scaling == "file" and x.ndim > 1 else []
     names = [c.name for c in card.input_channels]
     named = [names[i] if x.shape[1] == len(names) else f"column {i + 1}" for i in found]
-    text = "lie so far from 0 that float32, in which the network scales them itself, hides their changes"
-    return [f"values of {', '.join(named)} {text}: subtract an offset where they come from"] if found else []
+    text = (
+        "lie so far from 0 that float32, in which the file scales them itself (scaling = 'file'), hides their changes"
+    )
+    return [f"values of {', '.join(named)} {text}: {WITHOUT_SCALER}"] if found else []
 
 
 def _read(

@@ -165,6 +165,13 @@ class LocalModel:
                 e,
             )
             return 0
+        if unmarked := self._samples.unmarked.pop(self._name, 0):
+            logger.warning(
+                "model %s: stored samples of a version that did not note how they were made: %d. They are used as if "
+                "made with this card. If its channels, formulas, features or windows changed with the update, start "
+                "once with the card as it was: samples that were made otherwise are left out from then on",
+                self._name, unmarked,
+            )  # fmt: skip
         if left:
             logger.warning(
                 "model %s: stored samples left out: %d. They were made of other channels, formulas, features or "

@@ -79,21 +79,25 @@ def insert(db: sqlite3.Connection, samples: Iterable[Sample]) -> None:
     )
 
 
-def begin(db: sqlite3.Connection, model: str, asset: str, recipe: bytes) -> None:
+def begin(db: sqlite3.Connection, model: str, asset: str, recipe: bytes) -> int:
     """Have the samples that follow be made by this recipe, of all assets of the model ("") or of one; those before it
-    count for nothing when it is another one than before, and baselines begin again."""
+    count for nothing when it is another one than before, and baselines begin again.
+
+    How many samples of the model there are that a version stored which noted no recipe; they are used.
+    """
     key = model, asset
     known = db.execute("SELECT recipe FROM sample_recipes WHERE model = ? AND asset = ?", key).fetchone()
-    if known is None:  # the first, or samples of a version that stored none
+    if known is None:
         db.execute("INSERT INTO sample_recipes VALUES (?, ?, ?, 0)", (*key, recipe))
-        return
+        return 0 if asset else _count(db, model)
     if known[0] == recipe:
-        return
+        return 0
     of, args = ("", (model,)) if not asset else (" AND asset = ?", key)
     since = db.execute(f"SELECT coalesce(max(id), 0) FROM samples WHERE model = ?{of}", args).fetchone()[0]  # noqa: S608
     db.execute("UPDATE sample_recipes SET recipe = ?, since = ? WHERE model = ? AND asset = ?", (recipe, since, *key))
     db.execute(f"DELETE FROM baselines WHERE model = ?{of}", args)  # noqa: S608
     db.execute("DELETE FROM scalings WHERE model = ?", (model,))
+    return 0
 
 
 def since(db: sqlite3.Connection, model: str) -> dict[str, int]:
@@ -256,6 +260,12 @@ def newest(db: sqlite3.Connection, asset: str) -> int | None:
 def last_id(db: sqlite3.Connection) -> int:
     """Id of the sample that was written last; 0: there is none."""
     return int(db.execute("SELECT max(id) FROM samples").fetchone()[0] or 0)
+
+
+def last_number(db: sqlite3.Connection) -> int:
+    """The highest id that a sample ever had in this database, also when it was deleted."""
+    found = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'samples'").fetchone()
+    return int(found[0]) if found else 0
 
 
 def _stored(y: float | tuple[float, ...] | None) -> float | bytes | None:

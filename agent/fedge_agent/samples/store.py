@@ -101,6 +101,7 @@ class SampleStore(TableWriter):
         self._recipes: dict[str, dict[str, bytes]] = {}  # model -> asset ("": all) -> how its samples are made
         self._since: dict[tuple[str, str], int] = {}  # (model, asset) -> the highest id of those made in another way
         self._begun: object = None  # the connection on which this was looked up
+        self.unmarked = Counter[str]()  # model -> samples found of a version that did not note how they were made
         with suppress(StorageError), self.tables.reading() as db:
             self._count_stored(db)
 
@@ -117,10 +118,12 @@ class SampleStore(TableWriter):
 
     def _begin(self, db: sqlite3.Connection) -> None:
         """Look up from where on the samples of each model are made by its recipes."""
-        self._begun = db
+        self._begun, last = db, sample_table.last_number(db)
+        # In a new database, numbers begin again: none of its samples was left out yet.
+        self._since = {key: since for key, since in self._since.items() if since <= last}
         for model, recipes in self._recipes.items():
             for asset, recipe in recipes.items():
-                sample_table.begin(db, model, asset, recipe)
+                self.unmarked[model] += sample_table.begin(db, model, asset, recipe)
             for asset, since in sample_table.since(db, model).items():
                 self._leave_out(db, model, asset, since)
 

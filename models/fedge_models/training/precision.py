@@ -18,6 +18,9 @@ FINEST = 1e-14  # of a scale, relative to the mean: what varies by less in float
 BLUR = 1e-3  # share of a scale that a step of float32 may be
 LARGEST = float(np.finfo(np.float32).max)
 SHOWN = 1 << 13  # rows that show the scale of a column
+WITHOUT_SCALER = (  # of large values with small changes that a file scales itself, in float32
+    "export the network without its scaler, and give centre and scale of the channel on the card, which are float64"
+)
 MIDDLE = (5.0, 95.0)  # percentiles; one wild value is no scale
 
 

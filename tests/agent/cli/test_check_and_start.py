@@ -217,7 +217,8 @@ def test_check_says_what_to_do_with_words(
 ) -> None:
     path = configured(tmp_path, models, CASES[name], http.url, f"opc.tcp://127.0.0.1:{plc.port}")
     done = CliRunner().invoke(main, ["check", "--config", str(path)], prog_name="fedge-agent")
-    assert ("e.g. 'off'; for categories give a number for each word" in done.output) is said, done.output
+    assert ("e.g. 'off'; a channel is a number. For categories give a number" in done.output) is said, done.output
+    assert ('derive = { category_1 = "temp == 1" }' in done.output) is said, done.output
 
 
 @pytest.mark.slow

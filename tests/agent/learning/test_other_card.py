@@ -113,14 +113,38 @@ def test_a_model_that_comes_from_an_aggregator_begins_anew_too(gateway: Gateway)
     assert model._adopted.standardisation.scale.mean.min() > 800
 
 
-def test_samples_of_a_version_that_stored_no_recipe_are_used(gateway: Gateway) -> None:
+def test_samples_of_a_version_that_stored_no_recipe_are_used_and_counted(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
     gateway.start(CARD)
     gateway.put(200, 5.0)
     assert gateway.samples is not None
     with gateway.samples.tables.transaction() as db:
         db.execute("DELETE FROM sample_recipes")
+    caplog.clear()
     assert gateway.start(msgspec.structs.replace(CARD, derive={"p": "a - b"})).samples_before == 0
     assert len(gateway.samples.rows("m", (3,), None).x) == 200
+    assert "did not note how they were made: 200. They are used" in caplog.text
+    caplog.clear()
+    assert gateway.start(CARD).samples_before == 200
+    assert "did not note" not in caplog.text
+
+
+def test_no_sample_of_a_new_database_was_left_out_before(gateway: Gateway) -> None:
+    """Its numbers begin again, below those of the database that was set aside."""
+    gateway.start(CARD)
+    gateway.put(200, 5.0)
+    model = gateway.start(msgspec.structs.replace(CARD, derive={"p": "a - b"}))
+    samples = gateway.samples
+    assert samples is not None and model.total == 0
+    with samples.tables.transaction() as db:
+        for table in ("samples", "sample_recipes", "sqlite_sequence"):
+            db.execute(f"DELETE FROM {table}")
+    samples._begun = None  # as on another connection
+    gateway.put(30, 5.0)
+    assert samples.all_collected("m") == 30
+    model.adopt(zoo.autoencoder(CARD, 3, (2,)).SerializeToString())
+    assert model.samples_before == 30 and samples.all_collected("m") == 0
 
 
 def test_the_recipe_is_what_makes_a_sample() -> None:

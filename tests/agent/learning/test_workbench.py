@@ -84,6 +84,19 @@ def test_gaps_are_bridged_or_left_out(tmp_path: Path) -> None:
     assert data.x[0, 0] == pytest.approx(4.5) and data.left_out >= 3 and np.isfinite(data.x).all()
 
 
+@pytest.mark.parametrize("channel", ["kind", "Kind of part"])
+def test_words_are_told_the_formula_that_makes_columns_of_them(channel: str, tmp_path: Path) -> None:
+    """The formula that is printed is one that a card takes, and gives 0 and 1."""
+    (tmp_path / "d.csv").write_text(f"{channel},label\nL,ok\nM,worn\n")
+    plain = Card("classify", (Channel(channel),), WindowSpec(1, 1, 1), labels=("ok", "worn"))
+    with pytest.raises(DataError, match=f"line 2, column '{channel}': 'L' is not a number; .*input = false") as refusal:
+        load(tmp_path / "d.csv", plain, (1, 1))
+    name, formula = re.findall(r'derive = \{ (\w+) = "(.*?)" \}', str(refusal.value))[0]
+    (tmp_path / "d.csv").write_text(f"{channel},label\n1,ok\n2,worn\n")
+    card = msgspec.structs.replace(plain, channels=(Channel(channel, input=False),), derive={name: formula})
+    assert load(tmp_path / "d.csv", card, (1, 1)).x.ravel().tolist() == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("scaling", "level", "said"), [("file", 1.7e9, True), ("file", 17.0, False), (None, 1.7e9, False)]
 )
@@ -97,7 +110,7 @@ def test_large_values_that_a_network_takes_in_float32_are_noted(
     rows[:, 1] += level
     np.savez(tmp_path / "d.npz", x=rows, y=np.arange(60) % 2)
     notes = load(tmp_path / "d.npz", card, (2, 1)).notes
-    expected = "values of pressure lie so far from 0 that float32, in which the network scales them itself, hides"
+    expected = "values of pressure lie so far from 0 that float32, in which the file scales them itself (scaling"
     assert any(n.startswith(expected) for n in notes) is said and len(notes) == said
 
 
@@ -105,7 +118,10 @@ def test_large_values_that_a_network_takes_in_float32_are_noted(
     ("text", "words"),
     [
         ("current,label\n1,ok\n", r"no column 'pressure'.*current"),
-        ("current,pressure,label\n1,2,ok\n1,x,ok\n", r"line 3, column 'pressure': 'x' is not a number; for categories"),
+        (
+            "current,pressure,label\n1,2,ok\n1,x,ok\n",
+            r"line 3, column 'pressure': 'x' is not a number; a channel is a number\. For categories",
+        ),
         ("current,pressure,label\n1,2,broken\n", r"line 2, column 'label': 'broken'"),
         (
             "current,pressure,label\n1,2,7\n",

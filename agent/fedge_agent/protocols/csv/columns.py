@@ -106,7 +106,7 @@ def _value(path: Path, row: Row, name: str, reading: Reading, markers: frozenset
     if reading.quality is Quality.BAD or (isinstance(value, str) and value.casefold() in markers):
         return math.nan
     if isinstance(value, str):
-        advice = instead_of_words(value)
+        advice = instead_of_words(value, name)
         raise DataError(f"{path}: line {row.number}, column {name!r}: {value[:SHOWN]!r} is not a number{advice}")
     assert isinstance(value, float)
     return value

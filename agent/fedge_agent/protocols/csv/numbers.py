@@ -57,11 +57,13 @@ def _grouped(decimal: str, thousands: str) -> Read:
     return read
 
 
-def instead_of_words(value: object) -> str:
+def instead_of_words(value: object, channel: str) -> str:
     """Say what to do when a channel reads words, such as a product's type; empty for a value that may be a number."""
     if not isinstance(value, str) or any(c.isdigit() for c in value):
         return ""
+    name = channel if channel.isidentifier() else f"`{channel}`"
     return (
-        "; for categories give a number for each word, or a column for each word with 0 and 1, alike in tables for "
-        "training and from the machine"
+        "; a channel is a number. For categories give a number for each word, alike in tables and from the machine. On "
+        f'the card, a formula for each makes columns of 0 and 1: derive = {{ category_1 = "{name} == 1" }}, with '
+        "input = false for the channel"
     )
