@@ -58,7 +58,7 @@ REFUSALS = {
     "copy it again",
     "operator": "node {name!r} ({op}) is no operator of ONNX: the exporter did not translate that layer. Replace it "
     "by one that it can translate{do}",
-    "removed": "node {name!r} ({op}) is an operator that ONNX has removed. Export it again with opset 17{do}",
+    "removed": "node {name!r} ({op}) is an operator that ONNX has removed. Export it again with {do}",
     "function": "has a function of its own for {names}, and that is an operator, too: ONNX Runtime, which serves the "
     "file, runs its own operator, other tools run the function, and the two differ. Give the function another name or "
     "domain",

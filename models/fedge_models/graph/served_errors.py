@@ -15,7 +15,7 @@ from .refusals import REFUSALS
 NODES = (  # how it names a node: when it loads a file (shapes, types, no such operator), and when it runs one
     re.compile(r"Node ?\((?P<name>.*?)\) Op ?\((?P<op>\w+)\) \[\w+InferenceError\] ?(?P<why>.*)"),
     re.compile(r'In Node, \("?(?P<name>.*?)"?, (?P<op>\w+), .*?\) ?, Error (?P<why>.*)'),
-    re.compile(r"running (?P<op>\w+) node\. Name:'(?P<name>.*?)' Status Message: (?P<why>.*)"),
+    re.compile(r".*running (?P<op>\w+) node\. Name:'(?P<name>.*?)' Status Message: (?P<why>.*)"),
     re.compile(r"(?P<why>Type Error: .* of operator \((?P<op>\w+)\) in node \((?P<name>.*?)\) is invalid)"),
     re.compile(r"(?P<why>Could not find an implementation for (?P<op>\w+)\(\d+\)) node with name '(?P<name>.*?)'"),
 )
@@ -24,7 +24,7 @@ AROUND = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed: ?|Exception during initialization: |"
     r"This is an invalid model\. |Fatal error: |\S+\.(?:cc|cpp|h):\d+ (?:[^()]*\(.*?\)(?: const)?|\w+) "
 )
-SIZES = ("dimension", "shape", "broadcast")
+SIZES = ("dimension", "shape", "broadcast", "rank")
 MISMATCHED = (
     "The exporter wrote shapes that do not fit each other, as TorchScript does for unfold. Export it another way, in "
     "PyTorch with dynamo=True"

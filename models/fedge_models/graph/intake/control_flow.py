@@ -7,7 +7,7 @@ layers of Keras. A loop whose steps are known to be so many becomes these steps.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from ...protos import messages
@@ -19,6 +19,7 @@ from .compare import check_same, copied, outcomes, trial
 from .float32 import graphs
 from .lists import LISTS, without_lists
 from .pruning import prune
+from .runtime import Opened, Values
 from .subgraphs import ENDLESS
 from .trip_counts import UNKNOWN, body, trips
 from .unroll import Unrolled
@@ -54,7 +55,15 @@ def without_control_flow(model: onnx.ModelProto, card: Card, where: str) -> bool
         prune(model.graph)
         same = outcomes(before, feeds) if isinstance(before, messages().ModelProto) else before
         check_same(same, outcomes(model, feeds), "what replaces its branches, loops and lists", where)
+    if any(n.op_type == "If" for n in model.graph.node):
+        _check_runs(model, feeds or [], where)
     return found
+
+
+def _check_runs(model: onnx.ModelProto, feeds: Sequence[Values], where: str) -> None:
+    """Raise ModelError where nodes do not fit each other: that is then why nothing tells which branch runs."""
+    for each in feeds if not _has(model.graph, ENDLESS) else ():
+        Opened(model, where).run(each)
 
 
 def _check_size(graph: onnx.GraphProto, where: str) -> None:

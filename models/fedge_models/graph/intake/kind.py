@@ -37,12 +37,12 @@ INSTEAD = {  # of TensorFlow
     "Erfc": ", in Keras gelu with approximate=True",
     "StatefulPartitionedCall": ", in Keras a convolution without groups, or SeparableConv",
 }
-STATES = ", in PyTorch with 9 or newer: with 7 and 8 it writes this operator for the first state of LSTM and GRU"
+STATES = "opset 9 or newer: with 7 and 8, PyTorch writes this operator for the first state of LSTM, GRU and RNN"
 REMOVED = {  # experimental ones, which other tools wrote, too; and what to do
     "ConstantFill": STATES,
     **dict.fromkeys(
         ("Affine", "Crop", "DynamicSlice", "GRUUnit", "GivenTensorFill", "ImageScaler", "ParametricSoftplus", "Scale",
-         "ScaledTanh"), ""),
+         "ScaledTanh"), "opset 17"),
 }  # fmt: skip
 MADE = ("SequenceConstruct", "SequenceEmpty")  # of lists that other nodes read, or that are the output
 NO_TENSOR = {

@@ -113,8 +113,8 @@ class _Lists:
         whole = self._shape(name)
         if not -len(whole) <= axis < len(whole) or whole[axis] < 0:
             raise _UnknownError
-        size, squeezed = int(whole[axis]), not more and not given.get("keepdims", 1)
-        of = self._constant(more[0]) if more and more[0] else np.array(1)
+        size, squeezed = int(whole[axis]), not any(more) and not given.get("keepdims", 1)
+        of = self._constant(more[0]) if any(more) else np.array(1)
         sizes = [min(int(of), size - i) for i in range(0, size, int(of))] if not of.ndim else of.tolist()
         made = [self._names.first(f"{node.output[0]}.{i}") for i in range(len(sizes))]
         self._bounded(node.output[0], made)

@@ -6,6 +6,7 @@ The converter forgets that Resize had other coordinates before opset 11; that is
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from ...errors import ModelError, first_line
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import onnx
 
 OLDEST = 7  # the first with the broadcasting of today; ONNX Runtime serves no older one
+PLACE = re.compile(r"^\S+\.(?:cc|h):\d+: [\w()]+: ")  # in the source of the converter
 COORDINATES = 11  # from here on Resize says how it maps coordinates
 
 
@@ -67,9 +69,11 @@ def _converted(model: onnx.ModelProto, opset: int, where: str) -> onnx.ModelProt
     try:
         return version_converter.convert_version(shape_inference.infer_shapes(model), MIN_OPSET)
     except Exception as e:  # the converter raises RuntimeError and exceptions of its own
+        why = re.search(r"No Adapter .*for (\w+)", str(e))
+        what = f"its operator {why[1]}" if why is not None else f"it ({PLACE.sub('', first_line(e))})"
         raise ModelError(
-            f"{where}: has opset {opset}, and the version converter of ONNX cannot bring it to {MIN_OPSET} "
-            f"({first_line(e)}); export it again with opset 17"
+            f"{where}: has opset {opset}, and the version converter of ONNX cannot bring {what} to {MIN_OPSET}. Export "
+            "it again with opset 17"
         ) from e
 
 

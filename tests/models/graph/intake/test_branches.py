@@ -139,3 +139,24 @@ def test_functions_of_the_file_are_put_in_the_place_of_their_calls(tmp_path: Pat
     data, x = read_model(tmp_path / "m.onnx"), normal(4, 3, 8)
     assert [t.name for t in TrainableGraph.load(data).layout] == ["w0", "w1"]
     np.testing.assert_allclose(run_ort(data, x), run_ort(model.SerializeToString(), x), rtol=1e-6)
+
+
+def test_file_whose_nodes_do_not_fit_says_that_and_not_that_a_branch_is_unknown(tmp_path: Path) -> None:
+    """As TorchScript writes a cell in a loop over slices that keep their axis."""
+
+    def same(name: str) -> onnx.GraphProto:
+        return branch(name, N("Identity", ["r"], [f"{name}.r"]), output=f"{name}.r")
+
+    nodes = [
+        N("Reshape", ["x", "s"], ["r"], name="flat"),
+        N("Shape", ["r"], ["sizes"]),
+        N("Size", ["sizes"], ["rank"]),
+        N("Cast", ["rank"], ["yes"], to=TensorProto.BOOL),
+        N("If", ["yes"], ["z"], then_branch=same("one"), else_branch=same("other"), name="choose"),
+        N("Gemm", ["z", "w"], ["y"]),
+    ]
+    model = small(nodes, {"w": normal(5, 2), "s": ints(-1, 5)}, (4,), (2,))
+    write_card(model, fitting((4,), (2,)))
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"ONNX Runtime.* cannot run node 'flat' \(Reshape\): .*cannot be reshaped"):
+        read_model(tmp_path / "net.onnx")

@@ -37,6 +37,8 @@ CASES = {  # nodes, and how many values of the head
     "stacked": (
         [N("SequenceConstruct", ["x", "x"], ["l"]), N("ConcatFromSequence", ["l"], ["m"], axis=-1, new_axis=1)], 24),
     "slices of a window": ([SLICES, N("SequenceAt", ["slices", "last"], ["m"])], 4),
+    "slices with an input left out": (
+        [N("SplitToSequence", ["x", ""], ["l"], axis=1, keepdims=0), N("SequenceAt", ["l", "one"], ["m"])], 4),
     "slices that keep their axis": (
         [N("SplitToSequence", ["x"], ["l"], axis=1), N("ConcatFromSequence", ["l"], ["m"], axis=2)], 12),
     "parts of a size": (

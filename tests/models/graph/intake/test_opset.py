@@ -108,8 +108,26 @@ def test_older_than_the_standard_of_today_is_refused(tmp_path: Path) -> None:
         taken(model, tmp_path)
 
 
+def test_operator_that_the_converter_does_not_know_is_named(tmp_path: Path) -> None:
+    """PyTorch writes the GELU of opset 8 with an operator that came with opset 9."""
+    nodes = [CONV, N("Erf", ["c"], ["y"])]
+    with pytest.raises(
+        ModelError, match=r"has opset 8, and the version .* cannot bring its operator Erf to 13\. Export"
+    ):
+        taken(old(nodes, W, (3, 6), 8), tmp_path)
+
+
+def test_newer_than_what_is_known_is_refused(tmp_path: Path) -> None:
+    model = old([CONV, N("Relu", ["c"], ["y"])], W, (3, 6), 12)
+    model.opset_import[0].version = 999
+    with pytest.raises(ModelError, match=r"has opset 999, expected 7 to \d+\. Export it again with opset 17"):
+        taken(model, tmp_path)
+
+
 def test_what_the_converter_does_not_know_is_refused_with_what_to_do(tmp_path: Path) -> None:
     """Statistics of each place were part of the standard until opset 8."""
     nodes = [CONV, N("BatchNormalization", ["c", "s", "s", "s", "s"], ["y"], spatial=0)]
-    with pytest.raises(ModelError, match=r"version converter of ONNX cannot bring it to 13 .*export it again"):
+    with pytest.raises(
+        ModelError, match=r"version converter of ONNX cannot bring it \([^/:]+\b.*\) to 13\. Export it again"
+    ):
         taken(old(nodes, {**W, "s": normal(3, 6)}, (3, 6), 8), tmp_path)
