@@ -264,6 +264,13 @@ def _votes() -> onnx.ModelProto:
     return model
 
 
+def _steps() -> onnx.ModelProto:
+    """Yes or no in place of a probability."""
+    model = _file(N("MatMul", ["x", "w"], ["m"]), N("Greater", ["m", "half"], ["g"]), N("Cast", ["g"], ["y"], to=1))
+    model.graph.initializer.append(helper.make_tensor("half", TensorProto.FLOAT, [], [0.5]))
+    return model
+
+
 def _mixed() -> onnx.ModelProto:
     """Less the mean of the batch."""
     mean = N("ReduceMean", ["m"], ["mean"], axes=[0], keepdims=1, name="mean")
@@ -343,6 +350,7 @@ def refused() -> dict[str, bytes]:
         "label list": _label_list(),
         "random": _random(),
         "votes": _votes(),
+        "steps": _steps(),
         "mixed": _mixed(),
         "fixed batch": _fixed_batch(),
         "larger batch": _larger_batch(),

@@ -74,6 +74,15 @@ def without_gradient(model: onnx.ModelProto, patterns: str) -> list[str]:
     return [n for n in floats if n in named and n in read and n not in carried]
 
 
+def ending_in_steps(model: onnx.ModelProto) -> onnx.NodeProto | None:
+    """Return the node that makes the output, if there are float initializers, and no gradient reaches any of them."""
+    floats = {t.name for t in model.graph.initializer if t.data_type == FLOAT}
+    if not floats or not floats.isdisjoint(carrying(model)):
+        return None
+    outputs = {o.name for o in model.graph.output}
+    return next((n for n in model.graph.node if outputs.intersection(n.output)), None)
+
+
 def in_layers(model: onnx.ModelProto, names: Collection[str]) -> bool:
     """Whether a layer of the graph reads one of these tensors."""
     return any(n.op_type in LAYERS and not {*names}.isdisjoint(n.input) for n in model.graph.node)

@@ -40,8 +40,8 @@ REFUSALS = {
     "({op}): it may hold the size of the batch that it was exported for, or calculate over the samples of a batch. "
     "Export it with a variable batch: in PyTorch with an example of two samples and dynamic_shapes={{'x': {{0: "
     "'batch'}}}} for the input x",
-    "larger batch": "was exported for a batch of {batch}, which its nodes hold, and runs with no other. Export it with "
-    "a variable batch, in PyTorch dynamic_shapes={{'x': {{0: 'batch'}}}} for the input x",
+    "larger batch": "was exported for a batch of {batch}, which its nodes hold, and runs with no other. Export it "
+    "with a variable batch, in PyTorch dynamic_shapes={{'x': {{0: 'batch'}}}} for the input x",
     "loop": "node {name!r} ({op}) is a loop, and {why}. Export it with a fixed number of steps: in PyTorch a for over "
     "the window's length, in Keras unroll=True",
     "long loop": "node {name!r} ({op}) is a loop of {size} nodes that repeats so often that there would be more than "
@@ -72,6 +72,8 @@ REFUSALS = {
     "scikit-learn an MLPRegressor that is fitted to give its own input",
     "label list": "gives a list of the probabilities of {count} labels, of which several may hold, as "
     "MultiOutputClassifier does. Write task = 'multilabel' and these {count} labels on the card",
+    "steps": "no weight gets a gradient: the output {name!r} comes of {op}, and on the way to it there are only "
+    "steps, whole numbers or texts. Export what these are made from: the logits, or the probabilities",
     "votes": "no weight of a layer gets a gradient: behind node {name!r} ({op}) there are only steps (ArgMax, a "
     "comparison), as AdaBoost counts the votes of its classifiers. Train a linear model (LogisticRegression) or a "
     "small network instead",

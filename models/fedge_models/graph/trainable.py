@@ -52,10 +52,12 @@ class TrainableGraph:
         if lost := nodes.without_gradient(model, patterns):
             why = "the output depends on it only by a shape, a size or steps"
             raise ModelError(f"{where}: initializer {lost[0]!r} cannot be trained: {why}; leave it out of trainable")
-        if model.producer_name == "skl2onnx" and patterns == "*" and not nodes.in_layers(model, names):
-            refuse("fitted", where)
         if names and patterns == "*" and (layer := nodes.without_layers(model, names)) is not None:
             refuse("votes", where, name=layer.name or layer.op_type, op=layer.op_type)
+        if model.producer_name == "skl2onnx" and patterns == "*" and not nodes.in_layers(model, names):
+            refuse("fitted", where)
+        if not names and (last := nodes.ending_in_steps(model)) is not None:
+            refuse("steps", where, name=last.output[0], op=last.op_type)
         if not names:
             raise ModelError(
                 f"{where}: no float initializer matches trainable {_unmatched(model, patterns, self.card)}"
