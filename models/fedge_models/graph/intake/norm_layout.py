@@ -7,6 +7,7 @@ and variance are the same ones, so one Tile makes both, and training the scale w
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from ..nodes import LAID_OUT
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
 OF_NORM = range(1, 5)  # scale, bias, mean, variance
 
 
-def own_layout(graph: onnx.GraphProto) -> dict[str, int]:
-    """Part them, in place. Return which input of a BatchNormalization each such node makes, by the node's output."""
+def own_layout(graph: onnx.GraphProto, stored: Collection[str]) -> dict[str, int]:
+    """Part them, in place. Return which input of a BatchNormalization each such node makes, by the node's output.
+
+    stored: what tensors are called.
+    """
     makers = {o: n for n in graph.node if n.op_type in LAID_OUT for o in n.output}
     norms = [n for n in graph.node if n.op_type == "BatchNormalization" and makers.keys() & {*n.input[1:5]}]
-    stored = {t.name for t in graph.initializer}
     made: dict[str, int] = {}
     for norm in norms:
         for position in OF_NORM:
@@ -32,7 +35,7 @@ def own_layout(graph: onnx.GraphProto) -> dict[str, int]:
     return made
 
 
-def _chain(name: str, makers: dict[str, onnx.NodeProto], stored: set[str]) -> list[onnx.NodeProto]:
+def _chain(name: str, makers: dict[str, onnx.NodeProto], stored: Collection[str]) -> list[onnx.NodeProto]:
     """The nodes that lay out a stored tensor until it has that name, the last first; none when it is computed."""
     chain = []
     while name in makers:

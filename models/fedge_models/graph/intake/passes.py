@@ -40,6 +40,7 @@ from .outputs import choose_output
 from .provenance import mark_constants, origins
 from .quantised import dequantise
 from .randomness import check_random
+from .rejoined import rejoin
 from .shapes import output_shape, own_dimension
 from .stated_opsets import stated_opsets
 from .stored import as_initializers
@@ -105,6 +106,7 @@ def run(model: onnx.ModelProto, card: Card, where: str) -> tuple[bool, Card]:
             changed = made(model, card, where) or changed
         origin = origins(model)
         mark_constants(model, origin)
+        changed = rejoin(model, origin) or changed
         first = not notes(model)  # else it was taken in before
         missing, functions = (left_out(model, origin), computed(model, origin)) if first else ([], [])
         perhaps = perhaps_computed(model, origin) if first else []

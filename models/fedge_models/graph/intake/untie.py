@@ -3,9 +3,9 @@
 
 In a fresh network zero biases, scales of one, BatchNormalization's mean and variance, and copied layers are equal. One
 that stays merged is trained as one: statistics move inside a bias, layers are locked together. What is shared on
-purpose (an embedding that is used twice, a siamese network) the card lists under `shared`; a layer that is used many
-times is a loop over time (`loops`), and stays shared, as does what a weight is computed from (weight normalisation).
-Inputs of BatchNormalization never share.
+purpose (an embedding that is used twice, a siamese network) the card lists under `shared`: the readers of one parameter
+stay together, and only these (`parameters`). A layer that is used many times is a loop over time (`loops`), and stays
+shared, as does what a weight is computed from (weight normalisation).
 """
 
 from __future__ import annotations
@@ -13,36 +13,30 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from fnmatch import fnmatchcase
 from math import prod
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ...errors import ModelError
-from ...protos import FLOAT, values
-from ...system.choices import hint
+from ...protos import FLOAT
 from ..card import Card
-from ..notes import note, notes
+from ..notes import note
 from ..onnx_file import MAX_MODEL_BYTES
 from ..signature import PARAMETER, kinds
 from .free_names import FreeNames
 from .layers import RECURRENT, ROLES, is_generated, module
 from .loops import Loops, Reader
 from .norm_layout import own_layout
+from .parameters import Parameter, Parameters
 from .provenance import is_marked
+from .untie_notes import ONE_LAYER, PARTS, STATISTICS, check_listed, refuse_copies, say, say_idle, who, why
 from .vectors import columns_of
 
 if TYPE_CHECKING:
     import onnx
 
 OF_BATCH_NORM = ROLES["BatchNormalization"]  # names of its inputs
-STATISTICS = (3, 4)
-ONE_LAYER = "layer "  # how the key of readers begins that are unlike operators of one module
-PARTS = "parts "  # and of those that take different parts of a tensor there
 TAKING = ("Gather", "Slice")
 STAYING = (
     "batch_norm: statistics that the file lays out for every sample (an InstanceNorm that tracks them) are not updated"
 )
-NAMED = 6  # copies that a note names
 RAW = 4  # bytes of a value
 
 
@@ -53,14 +47,13 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
     may hold.
     """
     graph = model.graph
-    laid_out = own_layout(graph)
     stored = {t.name: t for t in graph.initializer}
     fixed_names = {*card.constants, *(n for n, t in stored.items() if is_marked(t))}
     parted = {
         n for n, t in stored.items() if t.data_type == FLOAT and len(t.dims) and prod(t.dims) and n not in fixed_names
     }
     merged = _without_identities(graph, parted)
-    _check_listed(card, {*stored, *merged}, where)
+    laid_out = own_layout(graph, {*stored, *merged})
     columns, through = columns_of(graph), []
     readers: dict[str, list[Reader]] = {}
     for node in graph.node:
@@ -74,32 +67,42 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
     names = FreeNames({*stored, *(n for node in graph.node for n in (*node.input, *node.output))} - {*merged})
     changed = bool(laid_out) and card.batch_norm == "updated" and note(model, STAYING)
     changed, fixed, loops = changed or bool(merged), _without_input(graph), Loops(graph.node, stored, readers)
+    parameters = Parameters(model, stored, readers, card.shared, fixed)
+    are = {source: parameters.of(source, found) for source, found in readers.items() if len(found) > 1}
+    called = {n for each in are.values() for p in each for n in p.names}
+    check_listed(model, card, {*stored, *merged, *called}, where)
     room = MAX_MODEL_BYTES - sum(RAW * prod(t.dims) for t in graph.initializer)
     keys = {source: [loops.key(source, r) for r in found] for source, found in readers.items()}
     for source, found in readers.items():
-        if len(found) > 1 and (np.ptp(values(stored[source])) > 0 or _is_told(model, source, stored)):
+        if len(found) > 1 and (parameters.is_varied(source) or _is_told(model, source, stored)):
             _join_unlike(found, fixed, keys[source])
         _join_parts(found, fixed, keys[source])
     for source, found in readers.items():
-        rest, *parts = _parted(source, found, card, fixed, keys[source])
+        known = are.get(source, [])
+        together = [p for p in known if _is_listed(source, p, found, card)]
+        home = {i for p in known if p.name == source for i in p.readers}
+        rest, *parts = _parted(source, found, together, home, fixed, keys[source])
         room -= len(parts) * RAW * prod(stored[source].dims)
         if room < 0:
-            _refuse_copies(source, found, where)
-        made = [_copy(graph, stored[source], [found[i] for i in p], names, found[rest[0]].node) for p in parts]
+            refuse_copies(source, found, where)
+        of = {i: p.name for p in known if p.certain or p in together for i in p.readers}
+        first = found[rest[0]].node
+        made = [_copy(graph, stored[source], [found[i] for i in p], names, first, of.get(p[0], "")) for p in parts]
         for i in rest:
             found[i].node.input[found[i].position] = source
         if made:
-            _say(model, source, found, made, _is_listed(source, found, card))
+            say(model, source, found, made, [p for p in known if p not in together], bool(together))
         for name, part in zip([source, *made], [rest, *parts], strict=True):
             several = [found[i] for i in part]
             if len(part) > 1 and not all(r.is_size or fixed.issuperset(r.node.input) for r in several):
-                why = _why({keys[source][i] for i in part})
-                text = f"shared: {name} is read by {_who(several)} and stays one tensor{why}"
+                because = why({keys[source][i] for i in part}, next((p for p in together if p.readers == part), None))
+                text = f"shared: {name} is read by {who(several)} and stays one tensor{because}"
                 changed = note(model, text) or changed
         changed = changed or bool(made)
     for node, position, column in through:
         column.input[0], node.input[position] = node.input[position], column.output[0]
-    return _say_idle(model, card) or changed
+    several_read = {n for each in are.values() for p in each if len(p.readers) > 1 for n in p.names}
+    return say_idle(model, card, several_read) or changed
 
 
 def _is_told(model: onnx.ModelProto, source: str, stored: Collection[str]) -> bool:
@@ -138,32 +141,6 @@ def _join_parts(found: list[Reader], fixed: set[str], keys: list[str]) -> None:
                 keys[i] = f"{PARTS}{name}"
 
 
-def _why(keys: set[str]) -> str:
-    if "" in keys:
-        return ""
-    if any(k.startswith(PARTS) for k in keys):
-        return ": they take different parts of it"
-    return ": unlike operators of one layer" if any(k.startswith(ONE_LAYER) for k in keys) else ": an unrolled loop"
-
-
-def _refuse_copies(source: str, found: list[Reader], where: str) -> NoReturn:
-    raise ModelError(
-        f"{where}: {source} is one tensor for {_who(found)}, and with a copy for each the file would have more than "
-        f'{MAX_MODEL_BYTES:,} bytes. If they are one on purpose, list it on the card: shared = ["{source}"]'
-    )
-
-
-def _say_idle(model: onnx.ModelProto, card: Card) -> bool:
-    """Note each glob under `shared` that nothing came of; return whether there is one."""
-    names = [n.split()[1] for n in notes(model) if n.startswith(("shared: ", "untied: "))]
-    new = False
-    for glob in card.shared:
-        if not any(fnmatchcase(name, glob) for name in names):
-            text = f"shared: {glob!r} has no effect, because the file stores a tensor of its own for each reader"
-            new = note(model, text) or new
-    return new
-
-
 def _without_identities(graph: onnx.GraphProto, floats: set[str]) -> dict[str, str]:
     """Remove each Identity of a float tensor; return the tensor's name by the names that they gave it."""
     merged: dict[str, str] = {}
@@ -196,24 +173,42 @@ def _without_input(graph: onnx.GraphProto) -> set[str]:
     return known
 
 
-def _check_listed(card: Card, names: set[str], where: str) -> None:
-    for glob in card.shared:
-        if not any(fnmatchcase(n, glob) for n in names):
-            raise ModelError(
-                f"{where}: card: shared lists {glob!r}, which is no tensor of the file; {hint(glob, names)}"
-            )
+def _is_listed(source: str, parameter: Parameter, found: list[Reader], card: Card) -> bool:
+    """Whether the card lists a parameter of a tensor; the statistics of a BatchNormalization follow its scale."""
+    of = [found[i] for i in parameter.readers]
+    names = {*(parameter.names or (source,)), *(r.name for r in of if r.name != source)}
+    if any(r.name == source and parameter.name in ("", source) for r in of):
+        names.add(source)
+    for reader in of:
+        if reader.of_batch_norm:
+            owner = parameter.name.rpartition(".")[0] if module(reader.node) else ""
+            beside = {f"{owner}.{role}" for role in OF_BATCH_NORM.values()} if owner else {*reader.node.input[1:]}
+            names |= beside
+    return any(fnmatchcase(n, glob) for glob in card.shared for n in names)
 
 
-def _parted(source: str, found: list[Reader], card: Card, fixed: set[str], keys: list[str]) -> list[list[int]]:
+def _parted(
+    source: str, found: list[Reader], together: list[Parameter], home: set[int], fixed: set[str], keys: list[str]
+) -> list[list[int]]:
     """Part the readers, by their numbers: who goes on with the tensor itself, then who gets a copy together.
 
-    keys: the loop that each is a step of.
+    together: parameters that the card lists. home: readers whose parameter has the tensor's name. keys: the loop that
+    each is a step of.
     """
+    listed = {i for p in together for i in p.readers}
+    others = [i for i in range(len(found)) if i not in listed]
+    rest = _by_use(source, [found[i] for i in others], fixed, [keys[i] for i in others]) if others else []
+    if not together:
+        return rest
+    parts = [*(p.readers for p in together), *([others[i] for i in part] for part in rest)]
+    plain = [part for part in parts if not any(found[i].of_batch_norm for i in part)]
+    first = next((part for part in parts if home.intersection(part)), (plain or parts)[0])
+    return [first, *(part for part in parts if part is not first)]
+
+
+def _by_use(source: str, found: list[Reader], fixed: set[str], keys: list[str]) -> list[list[int]]:
+    """Part readers of what the card does not list."""
     everyone = range(len(found))
-    if _is_listed(source, found, card):
-        first = next((i for i in everyone if not found[i].of_batch_norm), 0)
-        copied = [i for i in everyone if i != first and found[i].of_batch_norm]
-        return [[i for i in everyone if i not in copied], *([i] for i in copied)]
     if all(r.is_size for r in found):
         return [[*everyone]]
     named = [i for i in everyone if found[i].name == source] or [*everyone]
@@ -228,15 +223,19 @@ def _parted(source: str, found: list[Reader], card: Card, fixed: set[str], keys:
     return [*parts.values()]
 
 
-def _is_listed(source: str, found: list[Reader], card: Card) -> bool:
-    return any(fnmatchcase(n, glob) for glob in card.shared for n in {source, *(r.name for r in found)})
-
-
 def _copy(
-    graph: onnx.GraphProto, tensor: onnx.TensorProto, part: list[Reader], names: FreeNames, first: onnx.NodeProto
+    graph: onnx.GraphProto,
+    tensor: onnx.TensorProto,
+    part: list[Reader],
+    names: FreeNames,
+    first: onnx.NodeProto,
+    own: str,
 ) -> str:
-    """Add a copy of the tensor for some readers; return its name. first: a node that reads the tensor itself."""
-    name = names.first(*_names(tensor.name, part[0], first), tensor.name)
+    """Add a copy of the tensor for some readers; return its name.
+
+    first: a node that reads the tensor itself. own: what the parameter is called, where something tells.
+    """
+    name = names.first(*filter(None, [own]), *_names(tensor.name, part[0], first), tensor.name)
     graph.initializer.add().CopyFrom(tensor)
     graph.initializer[-1].name = name
     for reader in part:
@@ -268,23 +267,3 @@ def _names(source: str, reader: Reader, first: onnx.NodeProto) -> Iterator[str]:
 
 def _role(reader: Reader) -> str:
     return ROLES.get(reader.node.op_type, {}).get(reader.position, "") if "Norm" in reader.node.op_type else ""
-
-
-def _say(model: onnx.ModelProto, source: str, found: list[Reader], made: list[str], listed: bool) -> None:
-    """Note what was untied; copies of BatchNormalization's statistics are no question for anybody.
-
-    listed: the card says that it is shared, so only inputs of BatchNormalization were parted.
-    """
-    more = f" and {len(made) - NAMED} more" if len(made) > NAMED else ""
-    text = f"untied: {source} was one tensor for {_who(found)}; copies: {', '.join(made[:NAMED])}{more}"
-    places = [(r.node.op_type, module(r.node)) for r in found if not r.of_batch_norm]
-    if listed:
-        text += f"; the card lists {source} under shared, but inputs of a BatchNormalization never are"
-    elif any(len({*of}) < len(of) for of in zip(*places, strict=True)):  # one operator twice, or one module
-        text += f'; if they are one on purpose, list it on the card: shared = ["{source}"]'
-    note(model, text)
-
-
-def _who(found: list[Reader]) -> str:
-    kinds = [r.node.op_type for r in found]
-    return ", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds))

@@ -143,7 +143,7 @@ def test_batch_norm_shares_nothing_though_the_card_lists_it(tmp_path: Path) -> N
     data = taken(model, tmp_path, msgspec.structs.replace(CARD, shared=("zero",)))
     batch_norm = next(n for n in onnx.ModelProto.FromString(data).graph.node if n.op_type == "BatchNormalization")
     assert len(set(batch_norm.input)) == 5 and "zero" not in batch_norm.input
-    said = "the card lists zero under shared, but inputs of a BatchNormalization never are"
+    said = "the card lists it under shared, which keeps together what reads one parameter, and these are several"
     assert any(n.startswith("untied: zero ") and n.endswith(said) for n in TrainableGraph.load(data).notes)
 
 
