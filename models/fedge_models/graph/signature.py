@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"
 INPUT = re.compile(r"^\w+: (\w+) target='([^']*)'", re.M)
-ATTRIBUTE = re.compile(r"(?!fedge\.|val_\d|_\d)[A-Za-z_]\w*(\.\w+)*$")  # as `state_dict` names it
+ATTRIBUTE = re.compile(r"(?!fedge\.|val_\d|_\d)(\d+\.)*[A-Za-z_]\w*(\.\w+)*$")  # as `state_dict` names it
 QUANTISED = ("DequantizeLinear", "QuantizeLinear")
 PARAMETER, PYTORCH = "PARAMETER", "pytorch"
 

@@ -30,7 +30,7 @@ from .known_values import are_positions, are_rotations, are_waves, is_filter_ban
 from .means import MEAN, written_means
 from .own_scaling import LEARNERS, PREPARED, prepared
 from .preparation import ELEMENTWISE, Preparation
-from .provenance import marks
+from .provenance import bare_norms, marks
 from .standing_alone import standing_alone
 from .straight_through import trained_by_nothing, unreached
 from .unscaling import Behind
@@ -49,6 +49,7 @@ LAID_OUT = (
     "Slice",
     "Split",
     "Squeeze",
+    "Tile",
     "Transpose",
     "Unsqueeze",
 )
@@ -84,7 +85,8 @@ def constants(model: onnx.ModelProto, card: Card, where: str) -> dict[str, str]:
             certain = what in (MADE_UP, NOTHING)
             end = "patterns leave it out, its exact name trains it" if certain else GUESS.format(name)
             note(model, f"not a parameter: {name} is {what}; {end}")
-    marked = {n: what for n, what in marks(model).items() if n in stored and n not in found}
+    marked = marks(model) | bare_norms(model, of_pytorch)
+    marked = {n: what for n, what in marked.items() if n in stored and n not in found}
     if not of_pytorch:
         _say_unknown(model, stored.keys() - found.keys() - marked.keys())
     if several := {n: what for n, what in marked.items() if prod(stored[n].dims) > 1}:
@@ -152,11 +154,11 @@ def _seen(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: st
     yield from ((n, EPSILON) for n in sorted(epsilons(model.graph) & stored.keys()))
     tables = {*[*_tables(model, stored, where)]}
     yield from tables
-    behind = Behind(model, stored)
-    found = Preparation(model, stored, {n for n, _ in tables}, lambda n: _values(n, stored[n], where)).found()
+    found = [*Preparation(model, stored, {n for n, _ in tables}, lambda n: _values(n, stored[n], where)).found()]
     yield from found
     yield from ((n, MEAN) for n in written_means(model.graph, stored) if made_up(n))
-    yield from (*behind.unscalers(), *behind.inside())
+    behind = Behind(model, stored)
+    yield from (*behind.unscalers({n.rpartition(".")[2] for n, _ in found if "." in n}), *behind.inside())
 
 
 def _tables(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: str) -> Iterator[tuple[str, str]]:

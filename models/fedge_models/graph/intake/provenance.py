@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...protos import DOUBLE, FLOAT, FLOAT16
@@ -31,6 +32,8 @@ LAID_OUT = (
 MADE = ("arange", "full", "ones", "ones_like", "scalar_tensor", "zeros", "zeros_like")  # from no parameter
 SHAPED = ("conv1d", "conv2d")  # of a value only its shape was taken
 NO_FUNCTION = frozenset((*LAID_OUT, *MADE, *SHAPED))
+OF_MODULE = "a buffer of the module, not a parameter"
+AFFINE = {1: "weight", 2: "bias"}  # of BatchNormalization
 CONSTANT = "fedge.constant: "  # how the mark of a tensor begins that is no parameter
 
 
@@ -58,7 +61,7 @@ class Origins(NamedTuple):
     def constant(self, name: str) -> str:
         """Why a tensor is no parameter of the module; empty where it is one, or nothing tells."""
         if self.kinds.get(name, PARAMETER) != PARAMETER:
-            return "a buffer of the module, not a parameter"
+            return OF_MODULE
         if name in self.kinds or self.parameters(name):
             return ""
         if buffers := [n for n in self.folded.get(name, []) if n in self.kinds]:
@@ -103,6 +106,17 @@ def marks(model: onnx.ModelProto) -> dict[str, str]:
         if is_marked(tensor):
             found[tensor.name] = tensor.doc_string.removeprefix(CONSTANT)
             tensor.ClearField("doc_string")
+    return found
+
+
+def bare_norms(model: onnx.ModelProto, of_pytorch: Mapping[str, str]) -> dict[str, str]:
+    """Statistics that the exporter merged with the ones and zeros of a BatchNorm without scale and shift."""
+    found = {}
+    for node in model.graph.node if of_pytorch else ():
+        for position, own in AFFINE.items() if node.op_type == "BatchNormalization" else ():
+            name = node.input[position]
+            if of_pytorch.get(name, PARAMETER) != PARAMETER and f"{name.rpartition('.')[0]}.{own}" not in of_pytorch:
+                found[name] = OF_MODULE
     return found
 
 

@@ -7,7 +7,7 @@ behind a layer that has a bias of its own is taken for one: learnt, it could as 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from math import prod
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -43,11 +43,15 @@ class Behind:
             elif node.op_type in OF_ROWS and all(n in self._rows for n in node.input if n):
                 self._rows[node.output[0]] = tuple(dict.fromkeys(r for n in node.input for r in self._rows[n]))
 
-    def unscalers(self) -> Iterator[tuple[str, str]]:
-        """Each row that brings an output back into units, with what it is."""
+    def unscalers(self, attributes: Collection[str]) -> Iterator[tuple[str, str]]:
+        """Each row that brings an output back into units, with what it is.
+
+        attributes: what modules that scale the input call their rows; others of their kind call them so, too.
+        """
         for output in self._graph.output:
             found, ops, maker = self._chain(output.name)
-            named = [n for n in found if is_measured(n, True)]
+            alike = all(n.rpartition(".")[2] in attributes for n in found)
+            named = found if alike else [n for n in found if is_measured(n, True)]
             pair = bool({*ops} & {*SHIFTS}) and bool({*ops} & {*FACTORS}) and not any(map(says_learnt, found))
             if pair and (named or (not self._pytorch and self._is_layer(maker))):
                 named = found

@@ -423,6 +423,17 @@ def test_batch_norm_without_scale_that_was_folded_is_said(tmp_path: Path) -> Non
     assert any("not in the file: bn.running_mean, bn.running_var" in n for n in notes)
 
 
+@pytest.mark.parametrize("affine", [True, False])
+def test_ones_and_zeros_of_a_batch_norm_without_scale_are_no_parameters(affine: bool, tmp_path: Path) -> None:
+    """PyTorch's newer exporter merges them with the statistics of a fresh one; a parameter's name stays."""
+    mean, variance = ("bn.bias", "bn.weight") if affine else ("bn.running_mean", "bn.running_var")
+    nodes = [N("Tanh", ["x"], ["t"]), N("BatchNormalization", ["t", variance, mean, mean, variance], ["y"])]
+    case: Case = (nodes, {mean: np.zeros(8, np.float32), variance: np.ones(8, np.float32)}, (8, 16), (8, 16))
+    told = {"bn.running_mean": "BUFFER", "bn.running_var": "BUFFER"}
+    graph = told_of(tmp_path, case, told | (dict.fromkeys([mean, variance], "PARAMETER") if affine else {}))
+    assert {t.name for t in graph.layout} == {"weight", *([mean, variance] if affine else [])}
+
+
 def test_isotonic_calibration_is_refused_because_only_its_steps_would_train(tmp_path: Path) -> None:
     """As skl2onnx writes it: the nearest of the calibrator's values, which passes no gradient."""
     nodes = [N("Tanh", ["x"], ["t"]), N("Mul", ["t", "calibrator_y"], ["y"])]

@@ -81,6 +81,7 @@ LEARNT: dict[str, list[Any]] = {
         N("ReduceMean", ["x"], ["e"], axes=[1], keepdims=1), N("Sub", ["x", "e"], ["f"]), N("Mul", ["f", "u"], ["c"]),
         ADD,
     ],
+    "of a Sequential": [N("Mul", ["x", "0.u"], ["p"])],
     "a gain through a step": [N("Sigmoid", ["u"], ["s"]), N("Mul", ["x", "s"], ["p"])],
 }  # fmt: skip
 
@@ -88,7 +89,7 @@ LEARNT: dict[str, list[Any]] = {
 @pytest.mark.parametrize("name", LEARNT)
 def test_gain_that_a_module_may_have_learnt_is_trained(name: str, tmp_path: Path) -> None:
     read = {n for node in LEARNT[name] for n in node.input}
-    rows = {n: row() for n in ("u", "v") if n in read}
+    rows = {n: row() for n in ("u", "v", "0.u") if n in read}
     graph = taken(tmp_path, LEARNT[name], rows)
     assert {t.name for t in graph.layout} == {*rows, "l.weight", "l.bias"} and graph.card.constants == ()
 
@@ -148,6 +149,24 @@ def test_names_tell_an_unscaler_of_targets_from_what_is_learnt(
 
 def names_of(graph: TrainableGraph) -> set[str]:
     return {t.name for t in graph.layout}
+
+
+@pytest.mark.parametrize(("behind", "trained"), [("2.shift", False), ("2.other", True)])
+def test_rows_behind_are_an_unscaler_if_a_scaler_in_front_calls_its_own_so(
+    behind: str, trained: bool, tmp_path: Path
+) -> None:
+    """As in a Sequential of one scaler, the network, and a module of the same kind."""
+    nodes = [N("Mul", ["e", "2.scale"], ["f"]), N("Add", ["f", behind], ["y"])]
+    front = [N("Sub", ["x", "0.shift"], ["c"]), N("Div", ["c", "0.scale"], ["p"])]
+    front.append(N("Gemm", ["p", "1.weight", "1.bias"], ["e"]))
+    model = small([*front, *nodes], {"0.shift": row(), "0.scale": row(), "1.weight": normal(4, 3), "1.bias": normal(3),
+                                     "2.scale": row(3), behind: row(3)}, (4,), (3,))  # fmt: skip
+    model.producer_name = "pytorch"
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    graph = TrainableGraph.load(read_model(tmp_path / "m.onnx"))
+    assert names_of(graph) == {"1.weight", "1.bias", *(["2.scale", behind] if trained else [])}
+    if trained:
+        assert any("by its name alone: 2.scale, 2.other" in n for n in graph.notes)
 
 
 def test_range_behind_a_sigmoid_is_an_unscaler(tmp_path: Path) -> None:
