@@ -63,6 +63,9 @@ NOTHING = "nothing but NaN, the other branch of a choice"
 LAYERS = re.compile(r"(^|[._])(weight|bias)(_|$|\.)")  # as PyTorch's own layers call their parameters
 STEPS = "calibrator_y"  # how skl2onnx calls those of an isotonic calibration
 VARIABLE = re.compile(r"ReadVariableOp|onnx::")  # of TensorFlow; what PyTorch's older exporter computed
+OF_CODE = "a constant of the code, as TensorFlow names it"
+OPERAND = re.compile(r"/(x|y|Const(_\d+)?|Rsqrt)(:\d+)?$")  # of what is no variable: mul/y:0, batchnorm/Rsqrt:0
+TENSORFLOW = "tf2onnx"
 EPSILON = "an epsilon, which keeps a root, a logarithm or a divisor away from zero"
 
 
@@ -82,7 +85,7 @@ def constants(model: onnx.ModelProto, card: Card, where: str) -> dict[str, str]:
     for name, what in _seen(model, stored, where):
         if name not in found and not _is_of_parameter(name, of_pytorch):
             found[name] = what
-            certain = what in (MADE_UP, NOTHING)
+            certain = what in (MADE_UP, NOTHING, OF_CODE)
             end = "patterns leave it out, its exact name trains it" if certain else GUESS.format(name)
             note(model, f"not a parameter: {name} is {what}; {end}")
     marked = marks(model) | bare_norms(model, of_pytorch)
@@ -159,6 +162,7 @@ def _seen(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: st
     yield from ((n, MEAN) for n in written_means(model.graph, stored) if made_up(n))
     behind = Behind(model, stored)
     yield from (*behind.unscalers({n.rpartition(".")[2] for n, _ in found if "." in n}), *behind.inside())
+    yield from ((n, OF_CODE) for n in stored if model.producer_name == TENSORFLOW and OPERAND.search(n))
 
 
 def _tables(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: str) -> Iterator[tuple[str, str]]:

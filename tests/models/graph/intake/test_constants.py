@@ -306,6 +306,25 @@ def test_single_number_that_the_card_calls_a_constant_is_left(tmp_path: Path) ->
     assert [t.name for t in TrainableGraph.load(read_model(tmp_path / "m.onnx")).layout] == ["weight"]
 
 
+@pytest.mark.parametrize(
+    ("name", "trained"),
+    [
+        ("net/rescaling/Cast_1/x:0", False),
+        ("net/add/y", False),
+        ("net/const/Const_1:0", False),
+        ("net/batchnorm/Rsqrt:0", False),
+        ("net/scale/mul/ReadVariableOp:0", True),
+        ("net/y_norm/mul:0", True),
+    ],
+)
+def test_constant_of_tensorflows_code_is_known_by_its_name(name: str, trained: bool, tmp_path: Path) -> None:
+    case: Case = ([N("Tanh", ["x"], ["t"]), N("Mul", ["t", name], ["y"])], {name: normal(4)}, (4,), (4,))
+    graph = told_of(tmp_path, case, {}, "tf2onnx")
+    assert (name in {t.name for t in graph.layout}) is trained
+    assert trained or any(f"{name} is a constant of the code" in n and "guess" not in n for n in graph.notes)
+    assert name in {t.name for t in told_of(tmp_path, case, {}, "another").layout}
+
+
 def test_variable_of_tensorflow_that_is_one_number_is_named(tmp_path: Path) -> None:
     graph = told_of(tmp_path, single("net/temperature/ReadVariableOp:0"), {}, "tf2onnx")
     assert [t.name for t in graph.layout] == ["weight"]
