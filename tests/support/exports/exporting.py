@@ -40,7 +40,7 @@ WAYS = (
     Way("torchscript", "dynamic", "trained"),
 )
 STEPS, BATCH = 4, 8
-SAMPLES = {"default": 1, "dynamic": 2}  # with one, dynamo fixes the batch of recurrent networks without a word
+SAMPLES = {"default": 1, "dynamic": 2}  # with one and a Dim, dynamo fixes the batch of recurrent networks
 
 
 def made(network: Network, state: str) -> Any:
