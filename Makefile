@@ -60,7 +60,7 @@ pages: .venv/.dev
 onnx-suite: .venv/.dev
 	PYTHONPATH=tests $(BIN)/python -m support.onnx_suite_page
 
-# What comes of networks as their tools export them, for the documentation; some ten minutes, and needs `make counterparts`.
+# What comes of networks as their tools export them, for the documentation; four minutes of processor time, and needs `make counterparts`.
 exports-page: .venv/.dev
 	PYTHONPATH=tests $(BIN)/python -W ignore -m support.exports.page
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write what comes of each exported network into the documentation: `make exports-page`, some ten minutes."""
+"""Write what comes of each exported network into the documentation: `make exports-page`."""
 
 from __future__ import annotations
 
