@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from _common import arguments, finish, table
 from fedge_agent.config.schema import TagConfig, When
-from fedge_agent.learning import limits, training
+from fedge_agent.learning import limits, mixture, training
 from fedge_agent.learning.serving import Serving, Session
 from fedge_agent.machines.alerts import Alert
 from fedge_agent.types import AlertState, Batch, Decision, Reading
@@ -64,7 +64,7 @@ def gateway(problem: Problem, site: Windows, weights: np.ndarray) -> Serving:
     graph, ready = TrainableGraph.load(file), standardised(site, problem.card)
     graph.set_params(weights)
     known = training.Data(*trainable(ready, problem.card))
-    limit = limits.threshold(graph, training.Data(known.x[:0], known.y[:0]), known)
+    limit = limits.threshold(mixture.Blend(graph, graph.params), training.Data(known.x[:0], known.y[:0]), known)
     scale = standardise.fit(site.x[~site.test & (site.y == 0)], problem.card)
     return Serving(Session(file, graph.initializers(weights)), problem.card, 1, scale, limit)
 

@@ -258,6 +258,11 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
         ("unwritten_events", "Events waiting for the disk", {"agent": status["unwritten_events"]["waiting"]}),
         ("release", "Version that decides, by model", served),
         (
+            "own_share",
+            "How much this site's own model counts in what decides, 1: it decides alone, by model",
+            {k: v["own_share"] or 0.0 for k, v in models.items()},
+        ),
+        (
             "wild_samples",
             "Stored samples left out of limit and training, by model",
             {k: v["left_out"] for k, v in models.items()},

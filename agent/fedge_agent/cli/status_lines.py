@@ -109,7 +109,7 @@ def _source(entry: dict[str, Any]) -> Line:
 
 
 def _model(entry: dict[str, Any]) -> Line:
-    serves = f"waits for {entry['waits_for']}" if entry["waits_for"] else f"release {entry['release']}"
+    serves = f"waits for {entry['waits_for']}" if entry["waits_for"] else _serves(entry["release"], entry["own_share"])
     privacy = _privacy(entry["privacy"]) if entry["privacy"] else ""
     wild = f", {entry['left_out']} wild ones left out" if entry["left_out"] else ""
     wild += f", {n:,} made otherwise before left out" if (n := entry["samples_before"]) else ""
@@ -120,6 +120,17 @@ def _model(entry: dict[str, Any]) -> Line:
     )
     text = f"{serves}, {_samples(entry['samples'])}{wild}, {_update(entry)}{privacy}{doubt}{changed}"
     return Line(text, (entry["problem"],) if entry["problem"] else ())
+
+
+def _serves(release: int, own_share: float | None) -> str:
+    """What decides: the release, this site's own model, or both."""
+    if own_share is None:
+        return f"release {release}"
+    if not own_share:
+        return f"release {release} alone, as this site's own model is clearly worse here"
+    if own_share == 1:
+        return f"this site's own model alone, as release {release} is clearly worse here"
+    return f"release {release}, with {own_share:.0%} of this site's own model"
 
 
 def _samples(counts: dict[str, int]) -> str:

@@ -38,7 +38,7 @@ SEALED = b"fedge\x01"  # begins a file with its digest
 UNSEALED = ("head.cbor", "serving.cbor", "tuned.bin")  # versions up to 0.1 wrote these, and without a digest
 DIGEST_BYTES = 32
 GRAPHS = ("graph.onnx", "graph.copy.onnx")
-OF_SAMPLES = ("scale.cbor", "limits.cbor")  # these serve before they are stored
+OF_SAMPLES = ("scale.cbor", "limits.cbor", "own.bin")  # these serve before they are stored
 RETRY_S = 10.0
 LOSSES = {
     **dict.fromkeys(GRAPHS, "the model is read from its copy, or fetched again"),
@@ -46,6 +46,7 @@ LOSSES = {
     "head.cbor": "the newest release is fetched again",
     "serving.cbor": "what served is fetched again",
     "tuned.bin": "the release serves as it came, until it is tuned to this site again",
+    "own.bin": "this site's own model is trained anew",
     "scale.cbor": "the standardisation of this site is fitted again to the stored samples",
     "limits.cbor": "the limits of machines are made again from the stored samples",
 }
@@ -133,6 +134,18 @@ class ChainStore:
         if not data.startswith(release) or len(data) != len(release) + 4 * size:
             return None
         weights = to_floats(data[len(release) :])
+        return weights if np.isfinite(weights).all() else None
+
+    def save_own(self, graph: bytes, weights: Floats) -> None:
+        """Store the weights of this site's own model; graph: the digest of the model file that they are for."""
+        self._write("own.bin", graph + to_bytes(weights))
+
+    def load_own(self, graph: bytes, size: int) -> Floats | None:
+        """The weights (size,) of this site's own model; None when they are for another file or damaged."""
+        data = self._read("own.bin") or b""
+        if not data.startswith(graph) or len(data) != len(graph) + 4 * size:
+            return None
+        weights = to_floats(data[len(graph) :])
         return weights if np.isfinite(weights).all() else None
 
     def save_scale(self, shape: tuple[int, ...], scale: Scale, samples: int, recipe: bytes = b"") -> None:

@@ -168,6 +168,7 @@ class Participant:
             "head": self._head.header.version if self._head else None,
             "threshold": self._threshold(),
             "fine_tuned": self.model.tuned,
+            "own_share": self.model.own_share,
             "file_changes": list(self._changes),
             "provider": self.serving.session.provider if self.serving else None,
             "waits_for": self._waits_for(),
@@ -396,7 +397,7 @@ class Participant:
             self._state(f"training on release {version} diverged; nothing is sent")
             return
         self._put_update(base, trained, spent, identity)
-        self.model.use_own_tensors()
+        self.model.learn_alone(base, data)
         self._next_poll = 0.0 if self._reachable else self._next_poll
 
     def _put_update(self, base: Release, trained: Trained, spent: Spent, identity: Identity) -> None:

@@ -21,6 +21,7 @@ from ..samples.baseline import LEAST_WINDOWS, Plan, Progress
 from ..samples.store import SampleStore
 from . import stored_limits
 from .limits import UNKNOWN, Limit, of_machines, threshold
+from .mixture import Blend
 from .training import Data
 
 LOOK_S = 1.0  # between two looks for machines whose baseline has become complete
@@ -41,7 +42,7 @@ class Baselines:
         plans: Mapping[str, Plan],
         least: int,
     ) -> None:
-        self._name, self._graph, self._chain, self._samples, self._plans = name, graph, chain, samples, plans
+        self._name, self._chain, self._samples, self._plans = name, chain, samples, plans
         self._anomaly = graph.card.task == "anomaly"
         self._least = min(LEAST_WINDOWS, least, samples.share(name, int(np.prod(graph.input_shape))))
         self._windows = dict[str, int]()  # asset -> its normal windows, when last counted
@@ -65,16 +66,16 @@ class Baselines:
         """Whether limits were made since the asset has covered its span."""
         return asset in self._complete
 
-    def limits(self, held: Data, train: Data, made_for: bytes) -> tuple[Limit, dict[str, Limit]]:
+    def limits(self, blend: Blend, held: Data, train: Data, made_for: bytes) -> tuple[Limit, dict[str, Limit]]:
         """The limit of assets without one of their own, and those of the others.
 
         made_for: a digest of the model that serves; stored limits of another one do not count.
         """
         if not self._anomaly or not self._plans:
-            return threshold(self._graph, held, train), {}
+            return threshold(blend, held, train), {}
         self._windows = dict(Counter([*held.assets.tolist(), *train.assets.tolist()]))
         progress = {asset: known for asset in self._plans if (known := self.progress(asset)) is not None}
-        return UNKNOWN, self._with_stored(of_machines(self._graph, held, train, progress, self._plans), made_for)
+        return UNKNOWN, self._with_stored(of_machines(blend, held, train, progress, self._plans), made_for)
 
     def became_complete(self, limits: Mapping[str, Limit]) -> bool:
         """Whether an asset without a limit of its own among `limits` has covered its span since the last look."""

@@ -13,12 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 from fedge_models.graph.card import Card
-from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training import conformal, extremes, objective
-from fedge_models.training.evaluation import predict
 
 from ..samples.baseline import Plan, Progress
 from ..types import Array
+from .mixture import Blend
 from .training import MIN_HELD, Data
 
 
@@ -48,46 +47,46 @@ class Scores(NamedTuple):
         """How many windows there are."""
         return len(self.held) + len(self.train)
 
-    def limit(self, graph: TrainableGraph, enough: int) -> Limit:
+    def limit(self, card: Card, enough: int) -> Limit:
         """The card's quantile, counted or from a fitted tail; with few windows, the largest score.
 
         Held-back windows are used when there are `enough`, else all.
         """
         used = self.held if len(self.held) >= enough else np.concatenate([self.held, self.train])
-        quantile = extremes.quantile if graph.card.threshold_fit == "peaks" else np.quantile
-        limit = float(quantile(used.mean(axis=1), graph.card.threshold_quantile))
+        quantile = extremes.quantile if card.threshold_fit == "peaks" else np.quantile
+        limit = float(quantile(used.mean(axis=1), card.threshold_quantile))
         return Limit(limit, np.maximum(used.mean(axis=0), np.float32(1e-6)))
 
 
-def threshold(graph: TrainableGraph, held: Data, train: Data) -> Limit:
+def threshold(blend: Blend, held: Data, train: Data) -> Limit:
     """Return the limit of a model's score by its task, of all windows as if they were one machine's.
 
     anomaly: see `Scores.limit`; classify: one half; multilabel: 1, the limit of a label; regress: 1, the alarm level
     (`serving`). Wild windows are not among them (`TrainingSet.usable`): one would be the largest score seen, and no
     fault above it.
     """
-    if graph.card.task != "anomaly":
-        return Limit(0.5 if graph.card.task == "classify" else 1.0)
-    scores = Scores(_by_channel(graph, held.x), _by_channel(graph, train.x))
-    return scores.limit(graph, MIN_HELD) if scores.windows else UNKNOWN
+    if blend.card.task != "anomaly":
+        return Limit(0.5 if blend.card.task == "classify" else 1.0)
+    scores = Scores(_by_channel(blend, held.x), _by_channel(blend, train.x))
+    return scores.limit(blend.card, MIN_HELD) if scores.windows else UNKNOWN
 
 
 def of_machines(
-    graph: TrainableGraph, held: Data, train: Data, progress: Mapping[str, Progress], plans: Mapping[str, Plan]
+    blend: Blend, held: Data, train: Data, progress: Mapping[str, Progress], plans: Mapping[str, Plan]
 ) -> dict[str, Limit]:
     """Return the limit of each asset of an anomaly model whose baseline is complete, from its own normal windows.
 
     An asset that is configured so gets a provisional limit before: of its own windows, or while it has few, of all.
     """
-    parts = [(data.assets, _by_channel(graph, data.x)) for data in (held, train)]
+    parts = [(data.assets, _by_channel(blend, data.x)) for data in (held, train)]
     own = {asset: Scores(*(scores[assets == asset] for assets, scores in parts)) for asset in progress}
-    found = {asset: own[asset].limit(graph, ENOUGH) for asset, done in progress.items() if done.done}
-    found = _as_rare_as_promised(found, own, graph.card.threshold_quantile)
+    found = {asset: own[asset].limit(blend.card, ENOUGH) for asset, done in progress.items() if done.done}
+    found = _as_rare_as_promised(found, own, blend.card.threshold_quantile)
     all_of_them = Scores(*(scores for _, scores in parts))
     for asset, known in progress.items():
         scores = own[asset] if own[asset].windows >= known.least else all_of_them
         if asset not in found and plans[asset].provisional and scores.windows >= known.least:
-            found[asset] = scores.limit(graph, ENOUGH)._replace(provisional=True)
+            found[asset] = scores.limit(blend.card, ENOUGH)._replace(provisional=True)
     return found
 
 
@@ -110,11 +109,11 @@ def _as_rare_as_promised(limits: dict[str, Limit], own: Mapping[str, Scores], qu
     return {**limits, **raised}
 
 
-def _by_channel(graph: TrainableGraph, x: Array) -> Array:
+def _by_channel(blend: Blend, x: Array) -> Array:
     """Mean squared error of each channel (n, channels)."""
     if not len(x):
-        return np.zeros((0, len(graph.card.input_channels)), np.float32)
-    return ChannelErrors(graph.card, graph.input_shape)(predict(graph, x) - x)
+        return np.zeros((0, len(blend.card.input_channels)), np.float32)
+    return ChannelErrors(blend.card, blend.input_shape)(blend.predict(x) - x)
 
 
 class ChannelErrors:
@@ -141,14 +140,14 @@ class ChannelErrors:
         return found
 
 
-def margins(graph: TrainableGraph, held: Data, confidence: float) -> dict[str, tuple[float, float]]:
+def margins(blend: Blend, held: Data, confidence: float) -> dict[str, tuple[float, float]]:
     """Return what to add to an estimate of each target so that the truth lies between (`conformal`).
 
     Only for regress. Targets with too few held-back samples are left out.
     """
-    if not graph.card.targets or not len(held.x):
+    if not blend.card.targets or not len(held.x):
         return {}
-    estimates = objective.unscaled(graph.card, predict(graph, held.x)).reshape(len(held.x), -1)
-    truth = objective.possible(graph.card, held.y.reshape(len(held.x), -1))
+    estimates = objective.unscaled(blend.card, blend.predict(held.x)).reshape(len(held.x), -1)
+    truth = objective.possible(blend.card, held.y.reshape(len(held.x), -1))
     found = (conformal.margins(e, confidence) for e in (truth - estimates).T)
-    return {t.name: m for t, m in zip(graph.card.targets, found, strict=False) if m is not None}
+    return {t.name: m for t, m in zip(blend.card.targets, found, strict=False) if m is not None}

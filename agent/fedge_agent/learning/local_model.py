@@ -35,8 +35,11 @@ from ..samples.store import SampleStore
 from ..types import Array
 from .baselines import Baselines
 from .canary import CANARY_MIN, clearly_worse
+from .champion import choose
 from .limits import margins
-from .serving import Serving, Session
+from .mixture import Blend, Mixing
+from .own_model import OwnModel
+from .serving import MixedSession, Serving, Session
 from .site_weights import SiteWeights
 from .standardisation import Standardisation
 from .stored_limits import made_for
@@ -58,6 +61,7 @@ class _Adopted(NamedTuple):
     data: TrainingSet
     standardisation: Standardisation
     weights: SiteWeights
+    own: OwnModel
     baselines: Baselines
 
 
@@ -88,6 +92,7 @@ class LocalModel:
         self._plans, self._events = plans or {}, events
         self._adopted: _Adopted | None = None
         self._is_making = False  # a standardisation or limit
+        self.own_share: float | None = None  # how much the site's own model counts in what serves; None: there is none
 
     @property
     def graph(self) -> TrainableGraph | None:
@@ -142,6 +147,7 @@ class LocalModel:
             TrainingSet(name, card, shape, samples, plans, self._events),
             Standardisation(name, card, shape, chain, samples, least, plans, self._events),
             SiteWeights(name, graph, digest, self._config, chain, self._spool),
+            OwnModel(graph, digest, self._config.training, chain),
             Baselines(name, graph, chain, samples, plans, least),
         )
 
@@ -231,7 +237,10 @@ class LocalModel:
         assert scale is not None  # `can_train`
         held, known = self.usable(held=True), model.data.labelled(scale)
         carried = model.weights.carried(base)
-        return train(model.graph, base, data, held, known, self._config.training, rng, self._pause, carried)
+        found = train(model.graph, base, data, held, known, self._config.training, rng, self._pause, carried)
+        if self.own_share is not None:  # said to the aggregator: how little a site needs its releases
+            found.before["own_share"] = self.own_share
+        return found
 
     def make_update(
         self, base: Release, trained: Trained, node: str, sequence: int, key: Ed25519PrivateKey, with_residual: bool
@@ -239,10 +248,16 @@ class LocalModel:
         """The signed update of a training, and what is carried over to the next one; see `SiteWeights`."""
         return self._model.weights.make_update(base, trained, node, sequence, key, with_residual)
 
-    def use_own_tensors(self) -> None:
-        """Serve with the tensors that the last training changed and that stay at this site, if the card names any."""
-        if self._model.weights.some_stay_here:
+    def learn_alone(self, base: Release, data: Data) -> None:
+        """After a training on `base`: train the site's own model, and serve with what is new of this site.
+
+        That is the own model, and the tensors that the training changed and that stay here, if the card names any.
+        """
+        model = self._model
+        changed = model.own.train(data, self.usable(held=True), base.header.version, self._pause)
+        if model.weights.some_stay_here:
             self._tune()
+        if changed or model.weights.some_stay_here:
             self.serve()
 
     # what serves
@@ -310,17 +325,29 @@ class LocalModel:
         scale = model.standardisation.scale
         if scale is None:
             return
-        graph, weights, release = model.graph, model.weights.current(), model.weights.release
-        graph.set_params(weights)
+        graph, weights, release = model.graph, model.weights.current().copy(), model.weights.release
         held, others = self.usable(held=True), self.usable(held=False)
-        made_with = made_for(np.asarray(weights), scale, model.standardisation.recipe)
-        limit, limits = model.baselines.limits(held, others, made_with)
-        bounds = margins(graph, held, self._config.confidence)
-        session = Session(model.file, graph.initializers(np.array(weights)))
+        blend = choose(graph, weights, None if release is None else model.own.weights, others, held)
+        limit, limits = model.baselines.limits(
+            blend, held, others, made_for(blend.identity, scale, model.standardisation.recipe)
+        )
+        bounds = margins(blend, held, self._config.confidence)
         version = release.header.version if release else 0
-        made = Serving(session, graph.card, version, scale, limit, graph.gives_probabilities, limits, bounds)
+        made = Serving(
+            self._session(blend), graph.card, version, scale, limit, graph.gives_probabilities, limits, bounds
+        )
         made.past = self._past(made)
+        self.own_share = None if blend.own is None else blend.share
         self.serving = made
+
+    def _session(self, blend: Blend) -> Session | MixedSession:
+        """The session of what decides: of the release, of the own model, or of both."""
+        file, graph = self._model.file, blend.graph
+        if blend.alone is not None:
+            return Session(file, graph.initializers(blend.alone))
+        assert blend.own is not None
+        own, release = (Session(file, graph.initializers(w)) for w in (blend.own, blend.release))
+        return MixedSession(own, release, Mixing(graph.card.task, blend.share, blend.known, graph.gives_probabilities))
 
     def _tune(self) -> None:
         if self.can_train:

@@ -26,6 +26,7 @@ from fedge_models.training.standardise import Scale
 
 from ..types import Array
 from .limits import UNKNOWN, ChannelErrors, Limit
+from .mixture import Mixing
 
 
 class Scored(NamedTuple):
@@ -54,7 +55,7 @@ class Serving:
 
     def __init__(
         self,
-        session: Session,
+        session: Session | MixedSession,
         card: Card,
         release: int,
         scale: Scale,
@@ -201,3 +202,16 @@ class Session:
         bound.bind_ortvalue_output(self._session.get_outputs()[0].name, ends[1])
         self._ends = ends
         return bound
+
+
+class MixedSession:
+    """Two sessions of one model file, with this site's own weights and with a release's, that decide together."""
+
+    def __init__(self, own: Session, release: Session, mixing: Mixing) -> None:
+        self._own, self._release, self._mixing = own, release, mixing
+        self.provider, self.input = release.provider, release.input
+
+    def run(self) -> Array:
+        """Return the mixed output for `input`."""
+        self._own.input[...] = self.input
+        return self._mixing(self._own.run(), self._release.run())

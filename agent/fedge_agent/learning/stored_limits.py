@@ -12,15 +12,14 @@ from fedge_models.errors import WireError
 from fedge_models.messages.cbor import decode_cbor
 from fedge_models.training.standardise import Scale
 
-from ..types import Array
 from .limits import Limit
 
 
-def made_for(weights: Array, scale: Scale, recipe: bytes = b"") -> bytes:
-    """What a limit depends on besides the samples: a digest of the weights that serve, of their standardisation and of
-    how samples are made (`recipe`)."""
+def made_for(model: bytes, scale: Scale, recipe: bytes = b"") -> bytes:
+    """What a limit depends on besides the samples: a digest of what decides (`model`), of the standardisation
+    and of how samples are made (`recipe`)."""
     parts = [scale.mean, scale.scale, *(scale.conditions or ()), *(scale.bounds or ())]
-    return hashlib.sha256(b"".join(np.ascontiguousarray(p).tobytes() for p in (weights, *parts)) + recipe).digest()
+    return hashlib.sha256(model + b"".join(np.ascontiguousarray(p).tobytes() for p in parts) + recipe).digest()
 
 
 def encode(made: bytes, limits: Mapping[str, Limit]) -> bytes:

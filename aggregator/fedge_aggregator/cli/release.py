@@ -90,7 +90,7 @@ def release_show(federation: str, version: int | None, as_json: bool, config_pat
     if as_json:
         click.echo(msgspec.json.encode(whole))
         return
-    show([{k: v for k, v in whole.items() if not isinstance(v, dict)}], False)
+    show([{k: v for k, v in whole.items() if not isinstance(v, dict)} | _serves(row)], False)
     for title, table in (("node", row.details.get("nodes", {})), ("metric", row.details.get("evaluation", {}))):
         if table:
             click.echo()
@@ -156,9 +156,17 @@ def _listed(row: ReleaseRow) -> dict[str, Any]:
 
 
 def _sites(row: ReleaseRow, as_json: bool) -> dict[str, Any]:
-    """What sites report: all of it as JSON; for people, the worst site by the loss of the base release."""
+    """What sites report: all of it as JSON; for people, the worst site by the loss of the base release, what decides."""
     evaluation = row.details.get("evaluation", {})
     if as_json:
-        return {"evaluation": evaluation} if evaluation else {}
+        serves = {"serves": row.details["serves"]} if _serves(row) else {}
+        return ({"evaluation": evaluation} if evaluation else {}) | serves
     name = "base_loss" if "base_loss" in evaluation else next(iter(evaluation), None)
-    return {"worst site": metric_line(name, evaluation[name])} if name else {}
+    worst = {"worst site": metric_line(name, evaluation[name])} if name else {}
+    return worst | _serves(row)
+
+
+def _serves(row: ReleaseRow) -> dict[str, Any]:
+    """At how many sites mostly the release decides, or mostly their own model, if any says so."""
+    told = row.details.get("serves", {})
+    return {"decides at sites": told} if told.get("release") or told.get("own model") else {}

@@ -22,7 +22,8 @@ from ..rounds.contribution import Contribution
 MAX_METRICS = 20  # a release's header has room for 32 figures
 LARGEST = 1e12
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,32}")
-ERRORS = ("loss", "rmse", "mae")  # metrics where less is better; of all others more is
+OWN_SHARE = "base_own_share"  # how much a site's own model counts beside the release in what decides there
+ERRORS = ("loss", "rmse", "mae", "own")  # metrics where less is better; of all others more is
 
 
 def evaluate(rows: Sequence[Contribution], weights: NDArray[np.float64]) -> dict[str, dict[str, Any]]:
@@ -48,7 +49,7 @@ def report(
     nodes = {
         u.node: {"samples": u.samples, "staleness": u.staleness, "share": made.shares[u.node]} for u in due.updates
     }
-    details = {"evaluation": evaluation, "nodes": nodes, "damping": made.damping}
+    details = {"evaluation": evaluation, "nodes": nodes, "damping": made.damping, "serves": serves(left)}
     if privacy:
         return central_privacy.figures(made.state.spent, privacy), details
     figures = {name: metric["mean"] for name, metric in evaluation.items()}
@@ -56,6 +57,13 @@ def report(
     if mode == "asynchronous":
         figures["staleness"] = float(sum(u.staleness for u in left)) / len(left)
     return figures, details
+
+
+def serves(rows: Sequence[Contribution]) -> dict[str, int]:
+    """How many sites say that mostly the release decides there, mostly their own model, or nothing of it."""
+    told = [row.metrics.get(OWN_SHARE) for row in rows]
+    mostly_own = sum(share is not None and share > 1 / 2 for share in told)
+    return {"release": len(told) - told.count(None) - mostly_own, "own model": mostly_own, "not said": told.count(None)}
 
 
 def lower_is_better(name: str) -> bool:

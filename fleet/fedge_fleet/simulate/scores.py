@@ -6,14 +6,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from fedge_agent.learning.mixture import Blend, outputs
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.training.evaluation import average_precision, evaluate, macro_f1, predict
+from fedge_models.training.evaluation import average_precision, figures, macro_f1
 from fedge_models.training.objective import known
 
 from ..data.problems.problem import Problem
 from ..data.site_data import Floats, Labels, Windows
 
 Scores = dict[str, float]
+Model = Floats | Blend  # parameters (P,), or what two models decide together
 
 
 TOGETHER = ("macro_f1", "average_precision")  # scores that the rows of different sites may share
@@ -26,17 +28,16 @@ class Evaluator:
         self._problem, self._graph = problem, graph
         self._tests = {name: found for name, site in sites.items() if len((found := _judged(problem, site))[1])}
 
-    def sites(self, at: Callable[[str], Floats]) -> Scores:
+    def sites(self, at: Callable[[str], Model]) -> Scores:
         """Score each site's model `at(site)` on its test part, where that part can be scored."""
         found, metric = {}, self._problem.metric
         for name, (x, y) in self._tests.items():
             if not self._problem.error and len(np.unique(y)) < 2:
                 continue
-            self._graph.set_params(at(name))
-            found[name] = evaluate(self._graph, x, y).get(metric, float("nan"))
+            found[name] = figures(self._graph, self._gives(at(name), x), x, y).get(metric, float("nan"))
         return found
 
-    def overall(self, at: Callable[[str], Floats]) -> float:
+    def overall(self, at: Callable[[str], Model]) -> float:
         """Mean over the sites, or the score of all test rows together.
 
         A classifier whose sites have one class each cannot be scored at any of them: all test rows are then scored
@@ -51,19 +52,22 @@ class Evaluator:
             return macro_f1(y, out.argmax(axis=1))
         return average_precision(out[:, 1] - out[:, 0], y == 1)
 
-    def f1(self, at: Callable[[str], Floats]) -> float:
+    def f1(self, at: Callable[[str], Model]) -> float:
         """F1 of class 1 of all test rows together, where the score is average precision."""
         out, y = self._together(at)
         predicted, true = out.argmax(axis=1) == 1, y == 1
         return float(2 * (predicted & true).sum() / max(1, predicted.sum() + true.sum()))
 
-    def _together(self, at: Callable[[str], Floats]) -> tuple[Floats, Labels]:
-        outputs, labels = [], []
+    def _gives(self, model: Model, x: Floats) -> Floats:
+        """What a model gives: logits of classes."""
+        return model.predict(x) if isinstance(model, Blend) else outputs(self._graph, model, x)
+
+    def _together(self, at: Callable[[str], Model]) -> tuple[Floats, Labels]:
+        gives, labels = [], []
         for name, (x, y) in self._tests.items():
-            self._graph.set_params(at(name))
-            outputs.append(predict(self._graph, x))
+            gives.append(self._gives(at(name), x))
             labels.append(y)
-        return np.concatenate(outputs), np.concatenate(labels)
+        return np.concatenate(gives), np.concatenate(labels)
 
 
 def _judged(problem: Problem, site: Windows) -> tuple[Floats, Labels]:

@@ -30,7 +30,12 @@ def evaluate(graph: TrainableGraph, x: Array, y: Ints | Array | None) -> dict[st
     anomaly: auroc where the labels (0/1) have both; its loss is the mean reconstruction error of rows not labelled 1.
     regress: rmse and mae in the target's unit; with several targets `rmse_<name>` of each.
     """
-    out, card = predict(graph, x, logits=True), graph.card
+    return figures(graph, predict(graph, x, logits=True), x, y)
+
+
+def figures(graph: TrainableGraph, out: Array, x: Array, y: Ints | Array | None) -> dict[str, float]:
+    """Return the figures of outputs (n, ...) for x, as `evaluate`; those of a classifier are logits."""
+    card = graph.card
     if card.task == "anomaly":
         return _anomaly_figures(objective.row_losses(card, out, x), losses.row_errors(out, x), y)
     assert y is not None

@@ -15,6 +15,7 @@ from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import Participant
 from fedge_agent.health import Latency
 from fedge_agent.learning.limits import Limit, Scores, of_machines
+from fedge_agent.learning.mixture import Blend
 from fedge_agent.learning.training import Data
 from fedge_agent.machines.asset import Asset
 from fedge_agent.machines.condition import Condition, Reason, SourceFacts, State
@@ -199,8 +200,11 @@ def test_progress_is_said_in_words() -> None:
 def test_a_few_held_back_windows_of_one_moment_make_no_limit() -> None:
     graph = TrainableGraph.load(zoo.autoencoder(CARD, 2, (1,)).SerializeToString())
     quiet, busy = np.full((20, 1), 1.0, np.float32), np.full((200, 1), 5.0, np.float32)
-    assert Scores(quiet, busy).limit(graph, 50).score == 5.0
-    assert Scores(busy, quiet).limit(graph, 50).score == 5.0 and Scores(quiet, busy).limit(graph, 10).score == 1.0
+    assert Scores(quiet, busy).limit(graph.card, 50).score == 5.0
+    assert (
+        Scores(busy, quiet).limit(graph.card, 50).score == 5.0
+        and Scores(quiet, busy).limit(graph.card, 10).score == 1.0
+    )
 
 
 def _raised(machines: int, windows: int) -> list[float]:
@@ -214,7 +218,7 @@ def _raised(machines: int, windows: int) -> list[float]:
     def limits(names: list[str]) -> dict[str, Limit]:
         train = Data(np.concatenate([x[n] for n in names]), np.zeros(len(names) * windows), np.repeat(names, windows))
         progress = {n: Progress(1, 0, windows, 20) for n in names}
-        return of_machines(graph, nothing, train, progress, dict.fromkeys(names, Plan()))
+        return of_machines(Blend(graph, graph.params), nothing, train, progress, dict.fromkeys(names, Plan()))
 
     together = limits([*x])
     return [together[n].score / limits([n])[n].score for n in x if n != "m3"]

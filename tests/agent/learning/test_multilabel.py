@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from fedge_agent.learning.dataset import load
 from fedge_agent.learning.limits import Limit, threshold
+from fedge_agent.learning.mixture import Blend
 from fedge_agent.learning.serving import Serving, Session
 from fedge_agent.learning.starter_card import Wishes, starter_card
 from fedge_agent.learning.training import Data, figures, usable, with_label
@@ -118,7 +119,7 @@ def serving(card: Card) -> Serving:
     scale = model.fit_scale(np.zeros((2, 3, 1)))._replace(
         mean=np.zeros((3, 1), np.float32), scale=np.ones((3, 1), np.float32)
     )
-    return Serving(session, card, 1, scale, threshold(graph, NOTHING, NOTHING))
+    return Serving(session, card, 1, scale, threshold(Blend(graph, graph.params), NOTHING, NOTHING))
 
 
 def test_a_decision_names_every_label_above_its_own_limit() -> None:

@@ -16,6 +16,7 @@ from fedge_agent.learning import carry_over
 from fedge_agent.learning.canary import clearly_worse
 from fedge_agent.learning.carry_over import CarryOver
 from fedge_agent.learning.limits import Limit, threshold
+from fedge_agent.learning.mixture import Blend
 from fedge_agent.learning.schedule import Schedule, round_rate
 from fedge_agent.learning.serving import Serving, Session
 from fedge_agent.learning.training import Data, Trained, train, usable
@@ -182,14 +183,14 @@ def test_diverged_training_makes_no_update() -> None:
 def test_threshold_comes_from_the_sites_own_normal_windows() -> None:
     graph = TrainableGraph.load(zoo.autoencoder(ANOMALY, 4, (2,)).SerializeToString())
     none, some = Data(samples(0), np.zeros(0, np.int64)), Data(samples(100), np.zeros(100, np.int64))
-    assert threshold(graph, none, none).score == float("inf")
-    counted = threshold(graph, some, none)
+    assert threshold(Blend(graph, graph.params), none, none).score == float("inf")
+    counted = threshold(Blend(graph, graph.params), some, none)
     assert 0 < counted.score < float("inf") and counted.usual is not None and counted.usual.shape == (2,)
     rare = msgspec.structs.replace(ANOMALY, threshold_fit="peaks", threshold_quantile=0.9999)
     beyond = TrainableGraph.load(zoo.autoencoder(rare, 4, (2,)).SerializeToString())
     many = Data(samples(1000), np.zeros(1000, np.int64))
     scores = row_errors(predict(beyond, many.x), many.x)
-    assert scores.max() < threshold(beyond, many, none).score < 3 * scores.max()
+    assert scores.max() < threshold(Blend(beyond, beyond.params), many, none).score < 3 * scores.max()
 
 
 def test_canary_refuses_what_is_clearly_worse_and_only_that() -> None:

@@ -152,3 +152,15 @@ def test_figures_show_mean_spread_and_worst_site_and_no_node_can_break_them(make
     shown = made.cli("release", "show", "f", "--json")
     assert shown["evaluation"] == evaluation and shown["nodes"]["b"]["samples"] == 100
     assert "worst_node" in made.cli("release", "show", "f", "2")
+
+
+def test_sites_say_what_decides_there(make_bench: MakeBench) -> None:
+    made = make_bench("quorum = 3\n")
+    for node, share in (("a", 0.2), ("b", 0.9)):
+        made.send(node, metrics={"base_loss": 1.0, "base_own_share": share})
+    made.send("c", metrics={"base_loss": 1.0})
+    made.step("abc")
+    shown = made.cli("release", "show", "f", "--json")
+    assert shown["serves"] == {"release": 1, "own model": 1, "not said": 1}
+    assert shown["evaluation"]["base_own_share"]["worst_node"] == "b"
+    assert "release 1, own model 1, not said 1" in made.cli("release", "show", "f", "2")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import numpy as np
 from fedge_agent.learning.limits import threshold
+from fedge_agent.learning.mixture import Blend
 from fedge_agent.learning.training import Data
 from fedge_models.errors import ConfigError
 from fedge_models.graph.card import Card
@@ -60,7 +61,7 @@ class Backdoor(Attack, frozen=True, forbid_unknown_fields=True):
         if card.task == "classify":
             return float((out.argmax(axis=1) == target).mean())
         own = Data(*trainable(replace(site, held=np.zeros_like(site.held)), card))
-        limit = threshold(graph, Data(own.x[:0], own.y[:0]), own).score
+        limit = threshold(Blend(graph, graph.params), Data(own.x[:0], own.y[:0]), own).score
         error = ((out - triggered(x, self.level)).reshape(len(x), -1) ** 2).mean(axis=1)
         return float((error <= limit).mean())
 

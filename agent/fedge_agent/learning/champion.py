@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much this site's own model counts beside the release, by held-back samples of the site. Pure.
+
+The share is the mean of what is believed of it after seeing the held-back samples, if before each share from 0 to 1 was
+as likely (Bayesian averaging over the weight of a mixture: Hoeting et al. 1999, Yao et al. 2018). With little data it
+is a half: neither a bad release nor a poor model of the site's own decides alone. Data that speak clearly move it to
+one of them.
+
+Classes count alike, however rare they are: a fault is rare, and what the model is there for. An anomaly model has
+no labels of faults, so it is judged by how well its scores tell normal windows from copies in which faults are planted:
+by reconstruction alone, a model that reproduces everything, faults too, would be the best.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from fedge_models.graph.card import Card
+from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.messages.quantize import Floats
+from fedge_models.training import objective
+from numpy.typing import NDArray
+
+from ..types import Array
+from .mixture import Blend, Mixing, outputs
+from .training import Data
+
+SHARES = np.linspace(0, 1, 17)
+CLEAR = 0.95  # a share beyond this, or below 1 less this, lets one of the two decide alone
+MOST = 2000  # held-back samples that are looked at
+PLANTED = 200  # faults
+LARGEST = 4.0  # of a planted fault, in standard deviations of a value; the smallest is a quarter
+TOGETHER = 3  # values that it changes, at most
+TINY = 1e-12
+
+Judged = tuple[Array, Array, NDArray[Any]]  # outputs of the own model and of the release, and what is right
+
+
+def choose(graph: TrainableGraph, release: Floats, own: Floats | None, data: Data, held: Data) -> Blend:
+    """Return how the release (P,), tuned, and the own model (P,) decide together.
+
+    data: what the own model is trained on; held: held-back samples, for anomaly normal ones.
+    """
+    if own is None:
+        return Blend(graph, release)
+    known = _known(graph.card, data, held)
+    if known is not None and not known.any():
+        return Blend(graph, release)
+    if not len(held.x):
+        return Blend(graph, release, own, 1 / 2, known)
+    some = _some(held)
+    own_gives, release_gives = (outputs(graph, p, some.x) for p in (own, release))
+    if graph.card.task == "anomaly":
+        faults = planted(some.x, np.random.default_rng(0))
+        seen = (outputs(graph, own, faults), outputs(graph, release, faults), faults)
+        share = believed(_told_apart((own_gives, release_gives, some.x), seen), len(some.x))
+    else:
+        share = share_of_own(graph.card, (own_gives, release_gives, some.y), known)
+    return Blend(graph, release, own, clear(share), known)
+
+
+def clear(share: float) -> float:
+    """The share, or 0 or 1 where it is clearly one of the two."""
+    return 0.0 if share < 1 - CLEAR else 1.0 if share > CLEAR else share
+
+
+def believed(gains: NDArray[np.float64], samples: float) -> float:
+    """The mean share, from the mean log-likelihood of each of `SHARES` and the number of samples behind it."""
+    weights = np.exp((gains - gains.max()) * samples)
+    return float(weights @ SHARES / weights.sum())
+
+
+def share_of_own(card: Card, judged: Judged, known: NDArray[np.bool_] | None = None) -> float:
+    """The share by held-back samples with what is right; of another task than anomaly."""
+    if card.task == "classify":
+        return _by_classes(judged, known)
+    if card.task == "multilabel":
+        return _by_labels(judged, known)
+    own, release, y = judged
+    right = objective.scaled(card, y, own.shape[1:])
+    errors = _errors((own, release, right)).mean(axis=1)
+    return believed(-errors / (2 * max(errors.min(), TINY)), len(y))
+
+
+def planted(x: Array, rng: np.random.Generator) -> Array:
+    """Copies of standardised samples (n, ...) in which up to `TOGETHER` values are moved, as a fault would do."""
+    found = x[rng.integers(0, len(x), PLANTED)].copy()
+    rows = found.reshape(PLANTED, -1)
+    size = rows.shape[1]
+    for row, count, far in zip(
+        rows, rng.integers(1, TOGETHER + 1, PLANTED), rng.uniform(0.25, 1, PLANTED), strict=True
+    ):
+        chosen = rng.choice(size, min(int(count), size), replace=False)
+        row[chosen] += far * LARGEST * rng.choice((-1, 1), len(chosen))
+    return found
+
+
+def _known(card: Card, data: Data, held: Data) -> NDArray[np.bool_] | None:
+    """Which classes or labels (k,) the site has samples of, to learn from and to judge by; None: the task has none."""
+    if card.task == "classify":
+        counts = [np.bincount(d.y.astype(np.int64), minlength=len(card.labels)) for d in (data, held)]
+        return np.logical_and(*(c > 0 for c in counts))
+    if card.task == "multilabel":
+        return np.logical_and(*((d.y.min(axis=0) != d.y.max(axis=0)) for d in (data, held)))
+    return None
+
+
+def _some(held: Data) -> Data:
+    """At most `MOST` of the samples, evenly spread."""
+    if len(held.x) <= MOST:
+        return held
+    rows = np.linspace(0, len(held.x) - 1, MOST).astype(np.int64)
+    return Data(held.x[rows], held.y[rows])
+
+
+def _by_classes(judged: Judged, known: NDArray[np.bool_] | None) -> float:
+    own, release, y = judged
+    labels = y.astype(np.int64)
+    classes, counts = np.unique(labels, return_counts=True)
+    gains = [_log_probability(Mixing("classify", s, known)(own, release), labels) for s in SHARES]
+    means = np.array([np.mean([row[labels == c].mean() for c in classes]) for row in gains])
+    return believed(means, len(classes) ** 2 / float((1 / counts).sum()))  # the effective number of a balanced mean
+
+
+def _by_labels(judged: Judged, known: NDArray[np.bool_] | None) -> float:
+    own, release, y = judged
+    total, number = np.zeros(len(SHARES)), 0.0
+    for i in np.flatnonzero(known if known is not None else np.ones(y.shape[1], np.bool_)):
+        with_label = y[:, i] > 0
+        sides = (~with_label, with_label)
+        mixed = [Mixing("multilabel", s)(own[:, i], release[:, i]) for s in SHARES]
+        logs = [-np.logaddexp(0, np.where(with_label, -z, z)) for z in mixed]
+        weight = 4 / sum(1 / max(int(side.sum()), 1) for side in sides)
+        total += weight * np.array([np.mean([row[side].mean() for side in sides]) for row in logs])
+        number += weight
+    return believed(total / max(number, TINY), number / max(1, y.shape[1]))
+
+
+def _log_probability(logits: Array, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    z = logits.astype(np.float64)
+    found: NDArray[np.float64] = z[np.arange(len(z)), labels] - np.logaddexp.reduce(z, axis=1)
+    return found
+
+
+def _errors(judged: Judged) -> NDArray[np.float64]:
+    """Mean squared error of each share and row (shares, n)."""
+    own, release, right = (np.asarray(a, np.float64).reshape(len(judged[0]), -1) for a in judged)
+    return np.stack([np.square(release + s * (own - release) - right).mean(axis=1) for s in SHARES])
+
+
+def _told_apart(normal: Judged, faults: Judged) -> NDArray[np.float64]:
+    """Mean log-likelihood, by share, of telling windows with faults from normal ones by their scores.
+
+    Of each share by the line that divides two Gaussians of log scores with a common variance (Fisher 1936).
+    """
+    found = []
+    for low, high in zip(np.log(_errors(normal) + TINY), np.log(_errors(faults) + TINY), strict=True):
+        apart, middle = high.mean() - low.mean(), (high.mean() + low.mean()) / 2
+        slope = max(apart, 0) / max((low.var() + high.var()) / 2, TINY)
+        found.append(
+            -(np.logaddexp(0, slope * (low - middle)).mean() + np.logaddexp(0, -slope * (high - middle)).mean()) / 2
+        )
+    return np.array(found)

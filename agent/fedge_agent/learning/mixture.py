@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How this site's own model and the tuned release decide together: the mean of what they give.
+
+The mean of probabilities, reconstructions or estimates is never further from the truth than the two are on average
+(the losses are convex), and no release can move a decision by more than its share. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from fedge_models.graph.card import Card
+from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.messages.quantize import Floats
+from fedge_models.training.evaluation import predict
+from numpy.typing import NDArray
+
+from ..types import Array
+
+LEAST = np.float32(1e-30)  # probability, of which the logarithm is taken
+
+
+class Mixing(NamedTuple):
+    """How the two outputs become one; share: how much the own model counts, 0 to 1.
+
+    known: which classes or labels (k,) the own model has learnt and been judged by; of the others only the release
+    tells. None: all. probabilities: the outputs of a classifier are such, not logits; so is then the result.
+    """
+
+    task: str
+    share: float
+    known: NDArray[np.bool_] | None = None
+    probabilities: bool = False
+
+    def __call__(self, own: Array, release: Array) -> Array:
+        """Mix outputs (..., k)."""
+        if self.task == "classify":
+            return self._classes(own, release)
+        if self.task == "multilabel":
+            return self._labels(own, release)
+        mixed: Array = release + np.float32(self.share) * (own - release)
+        return mixed
+
+    def _classes(self, own: Array, release: Array) -> Array:
+        """The own model divides among the classes that it knows what the release gives to these together."""
+        p, q = (own, release) if self.probabilities else (_softmax(own), _softmax(release))
+        if self.known is None or self.known.all():
+            mixed = q + np.float32(self.share) * (p - q)
+        else:
+            p, mine = np.where(self.known, p, 0), np.where(self.known, q, 0)
+            p = p * (mine.sum(axis=-1, keepdims=True) / np.maximum(p.sum(axis=-1, keepdims=True), LEAST))
+            mixed = q + np.float32(self.share) * (p - mine)
+        found: Array = mixed if self.probabilities else np.log(np.maximum(mixed, LEAST))
+        return found
+
+    def _labels(self, own: Array, release: Array) -> Array:
+        share = np.float32(self.share) if self.known is None else np.where(self.known, np.float32(self.share), 0)
+        p, q = _sigmoid(own), _sigmoid(release)
+        mixed = q + share * (p - q)
+        found: Array = np.log(np.maximum(mixed, LEAST)) - np.log(np.maximum(1 - mixed, LEAST))
+        return found
+
+
+class Blend(NamedTuple):
+    """The weights that decide, and how they do so together; without `own` the release alone decides."""
+
+    graph: TrainableGraph
+    release: Floats  # (P,), tuned
+    own: Floats | None = None  # (P,)
+    share: float = 0.0  # of the own model
+    known: NDArray[np.bool_] | None = None  # see `Mixing`
+
+    @property
+    def card(self) -> Card:
+        """The card of both."""
+        return self.graph.card
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        return self.graph.input_shape
+
+    @property
+    def alone(self) -> Floats | None:
+        """The weights of the one that decides alone; None where both do."""
+        if self.own is None or not self.share:
+            return self.release
+        return self.own if self.share == 1 and (self.known is None or self.known.all()) else None
+
+    @property
+    def identity(self) -> bytes:
+        """Bytes that no other blend has: the weights of what decides, and the share and classes where two do."""
+        parts = [self.alone] if self.alone is not None else [self.release, self.own, np.float64(self.share), self.known]
+        return b"".join(np.ascontiguousarray(part).tobytes() for part in parts if part is not None)
+
+    def predict(self, x: Array) -> Array:
+        """What the two give for all rows of x (n, *input_shape): logits of classes and labels."""
+        if self.alone is not None:
+            return outputs(self.graph, self.alone, x)
+        assert self.own is not None
+        own, release = (outputs(self.graph, w, x) for w in (self.own, self.release))
+        return Mixing(self.card.task, self.share, self.known)(own, release)
+
+
+def outputs(graph: TrainableGraph, params: Floats, x: Array) -> Array:
+    """What the graph gives with parameters (P,) for all rows of x: logits of classes and labels."""
+    graph.set_params(params)
+    return predict(graph, x, logits=True)
+
+
+def _softmax(z: Array) -> Array:
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    found: Array = e / e.sum(axis=-1, keepdims=True)
+    return found
+
+
+def _sigmoid(z: Array) -> Array:
+    small = np.exp(-np.abs(z))
+    found: Array = np.where(z >= 0, 1, small) / (1 + small)
+    return found

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A site's own model: no release makes the site worse off, a restart keeps it, and the aggregator hears of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from fedge_agent.config.schema import Training
+from fedge_agent.federation.participant import Participant
+from fedge_models.messages.release import Release, header_hash, weights_hash
+from fedge_models.privacy.budget import SitePrivacy
+from fedge_models.system.settings import Seconds
+from support.at_end import AtEnd
+from support.offline_site import OfflineSite
+
+LEARNS = Training(min_samples=40, interval=Seconds(0), own_model=1.0, learning_rate=0.02, epochs=10, fine_tune=0)
+
+
+def _site(at_end: AtEnd, folder: Path) -> OfflineSite:
+    return at_end(OfflineSite(folder, samples=400))
+
+
+def _right(made: Participant, sign: int = 1) -> float:
+    """Share of windows that are decided as they should be: `bad` above zero."""
+    assert made.serving is not None
+    rows = np.random.default_rng(5).normal(size=(100, 2)).astype(np.float32)
+    return float(np.mean([(made.serving.decide(row).label == "bad") == (sign * row[0] > 0) for row in rows]))
+
+
+def _turned(head: Release, weights: Any) -> Release:
+    header = msgspec.structs.replace(head.header, version=head.header.version + 1, weights=weights_hash(weights))
+    return Release(header, header_hash(header), weights)
+
+
+@pytest.mark.parametrize("own_model", [0.0, 1.0])
+def test_a_release_that_the_canary_lets_pass_makes_no_site_worse_off(
+    at_end: AtEnd, tmp_path: Path, own_model: float
+) -> None:
+    """The hostile release says the opposite of what is so, and nothing that serves is there to compare it with."""
+    site = _site(at_end, tmp_path)
+    made = site.participant(training=msgspec.structs.replace(LEARNS, own_model=own_model))
+    made.step()
+    assert (made.status()["own_share"] is not None) == bool(own_model)
+    assert _right(made) > 0.9 or not own_model
+    opposite = site.head.weights.copy()
+    first = next(t for t in site.graph.layout if t.name == "dense0.weight")
+    opposite[first.start : first.stop] *= -1  # the last layer stays at the site
+    made.model._model.weights.release = None  # as after a state folder was lost: no canary
+    made.model.try_release(_turned(site.head, opposite))
+    if own_model:
+        assert made.status()["own_share"] == 1 and _right(made) > 0.9
+    else:
+        assert made.status()["own_share"] is None and _right(made) < 0.5
+
+
+def test_a_restart_keeps_the_own_model_and_its_share(at_end: AtEnd, tmp_path: Path) -> None:
+    site = _site(at_end, tmp_path)
+    first = site.participant(training=LEARNS)
+    first.step()
+    assert first.serving is not None and first.status()["own_share"] > 0.5  # release 3 is untrained
+    again = site.participant(training=LEARNS)
+    assert again.status()["own_share"] == pytest.approx(first.status()["own_share"], abs=1e-6)
+    row = np.array([0.1, -0.2], np.float32)
+    assert again.serving is not None
+    assert again.serving.decide(row).score == pytest.approx(first.serving.decide(row).score, abs=1e-6)
+    (tmp_path / "models" / "own.bin").write_bytes(b"damaged")
+    lost = site.participant(training=LEARNS)
+    assert lost.status()["own_share"] is None and lost.serving is not None
+
+
+def test_the_aggregator_hears_the_share_but_not_with_privacy(at_end: AtEnd, tmp_path: Path) -> None:
+    site = _site(at_end, tmp_path)
+    made = site.participant(training=LEARNS)
+    made.step()
+    assert "base_own_share" not in site.update().metrics  # there was no own model before
+    share = made.status()["own_share"]
+    made._schedule.failed = True  # as if refused: it trains again on the same release
+    made.step()
+    assert site.update().metrics["base_own_share"] == pytest.approx(share)
+    paid = SitePrivacy(clip=1.0, noise_multiplier=5.0, epsilon=8.0, delta=1e-5)
+    site.release(site.head.header.version + 1)
+    private = site.participant(paid, LEARNS)
+    private.step()
+    assert not site.update().metrics and private.status()["own_share"] is not None

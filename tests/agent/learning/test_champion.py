@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much a site's own model counts: half while nothing is known, all or nothing where data speak clearly."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fedge_agent.config.schema import Training
+from fedge_agent.durable.releases import ChainStore
+from fedge_agent.learning.champion import SHARES, believed, choose, clear, planted, share_of_own
+from fedge_agent.learning.own_model import OwnModel
+from fedge_agent.learning.training import Data
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, Target, WindowSpec
+from fedge_models.graph.trainable import TrainableGraph
+from numpy.typing import NDArray
+
+CHANNELS, WINDOW = (Channel("a"), Channel("b")), WindowSpec(1, 1, 1)
+CLASSIFY = Card("classify", CHANNELS, WINDOW, labels=("normal", "worn"))
+REGRESS = Card("regress", CHANNELS, WINDOW, targets=(Target("life", unit="h", scale=1.0),))
+LABELS = Card("multilabel", CHANNELS, WINDOW, labels=("worn", "hot"))
+ANOMALY = Card("anomaly", tuple(Channel(f"c{i}") for i in range(6)), WINDOW)
+Floats = NDArray[np.float32]
+
+
+def _logits(y: NDArray[np.int64], sure: float) -> Floats:
+    """Logits of two classes that are right, by so much."""
+    side = np.where(y > 0, sure, -sure)
+    found: Floats = (np.stack([-side, side], axis=1) / 2).astype(np.float32)
+    return found
+
+
+def test_without_evidence_both_count_alike() -> None:
+    assert believed(np.zeros(len(SHARES)), 1000) == pytest.approx(0.5)
+    assert believed(np.linspace(-1, 0, len(SHARES)), 0) == pytest.approx(0.5)
+    y = np.arange(40) % 2
+    assert share_of_own(CLASSIFY, (_logits(y, 2), _logits(y, 2), y)) == pytest.approx(0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("card", "y", "good", "bad"),
+    [
+        (CLASSIFY, np.arange(200) % 2, _logits(np.arange(200) % 2, 6), _logits(np.arange(200) % 2, -6)),
+        (
+            LABELS,
+            np.stack([np.arange(200) % 2, np.arange(200) // 2 % 2], axis=1).astype(np.float32),
+            np.stack([np.arange(200) % 2, np.arange(200) // 2 % 2], axis=1).astype(np.float32) * 8 - 4,
+            4 - np.stack([np.arange(200) % 2, np.arange(200) // 2 % 2], axis=1).astype(np.float32) * 8,
+        ),
+        (
+            REGRESS,
+            np.linspace(0, 9, 200)[:, None],
+            np.linspace(0.01, 9.02, 200, dtype=np.float32)[:, None],
+            np.linspace(5, 5, 200, dtype=np.float32)[:, None],
+        ),
+    ],
+    ids=["classify", "multilabel", "regress"],
+)
+def test_clear_evidence_lets_one_decide_alone(card: Card, y: NDArray[np.float64], good: Floats, bad: Floats) -> None:
+    assert clear(share_of_own(card, (good, bad, y))) == 1 and clear(share_of_own(card, (bad, good, y))) == 0
+
+
+def test_a_rare_class_counts_as_much_as_the_common_one() -> None:
+    """The own model is right about each normal sample and never sees a fault; the release is right about 9 in 10."""
+    rng = np.random.default_rng(0)
+    y = (np.arange(1000) < 30).astype(np.int64)
+    blind = _logits(np.zeros(1000, np.int64), 5)
+    seeing = _logits(np.where(rng.random(1000) < 0.9, y, 1 - y), 3)
+    assert share_of_own(CLASSIFY, (blind, seeing, y)) < 0.3
+
+
+def _own(graph: TrainableGraph, folder: Path, epochs: int) -> OwnModel:
+    return OwnModel(graph, b"d" * 32, Training(own_model=1.0, epochs=epochs, learning_rate=0.003), ChainStore(folder))
+
+
+def _normal(rows: int) -> Floats:
+    """Six channels that follow two causes."""
+    rng = np.random.default_rng(0)
+    causes = rng.normal(size=(rows, 2)) @ np.random.default_rng(9).normal(size=(2, 6))
+    found: Floats = (causes + 0.1 * rng.normal(size=(rows, 6))).astype(np.float32)
+    return found
+
+
+def test_a_release_that_reproduces_faults_too_does_not_pass_for_the_better_one(tmp_path: Path) -> None:
+    """A net without a bottleneck that was trained on everything that can be: none is blinder."""
+    graph = TrainableGraph.load(zoo.autoencoder(ANOMALY, 6, (6,)).SerializeToString())
+    x = _normal(600)
+    data, held = Data(x[:400], np.zeros(400)), Data(x[400:], np.zeros(200))
+    own, blind = _own(graph, tmp_path / "own", 20), _own(graph, tmp_path / "blind", 20)
+    assert own.train(data, held, 1, lambda: None) and own.weights is not None
+    everything = np.random.default_rng(1).normal(size=(4000, 6)).astype(np.float32) * 3
+    assert blind.train(Data(everything, np.zeros(4000)), Data(x[:0], np.zeros(0)), 1, lambda: None)
+    assert blind.weights is not None
+    assert choose(graph, blind.weights, own.weights, data, held).share > 0.6
+
+
+def test_the_own_model_gets_its_part_of_the_epochs_and_survives_a_restart(tmp_path: Path) -> None:
+    graph = TrainableGraph.load(zoo.autoencoder(ANOMALY, 6, (2,)).SerializeToString())
+    x, digest, chain = _normal(300), b"d" * 32, ChainStore(tmp_path)
+    data, held = Data(x[:200], np.zeros(200)), Data(x[200:], np.zeros(100))
+    own = OwnModel(graph, digest, Training(own_model=0.4, epochs=1), chain)
+    changed = [own.train(data, held, version, lambda: None) for version in range(1, 6)]
+    assert changed == [False, False, True, False, True]
+    again = OwnModel(graph, digest, Training(), chain)
+    assert again.weights is not None and own.weights is not None and np.array_equal(again.weights, own.weights)
+    assert OwnModel(graph, b"e" * 32, Training(), chain).weights is None
+    assert OwnModel(graph, digest, Training(own_model=0.0), chain).weights is None
+
+
+def test_a_training_that_makes_the_own_model_worse_is_undone(tmp_path: Path) -> None:
+    graph = TrainableGraph.load(zoo.autoencoder(ANOMALY, 6, (2,)).SerializeToString())
+    x = _normal(300)
+    data, held = Data(x[:200], np.zeros(200)), Data(x[200:], np.zeros(100))
+    own = _own(graph, tmp_path, 30)
+    assert own.train(data, held, 1, lambda: None)
+    good = own.weights
+    upside_down = Data(x[:200] * np.linspace(-3, 3, 6, dtype=np.float32), np.zeros(200))
+    assert not own.train(upside_down, held, 2, lambda: None)
+    assert own.weights is good
+
+
+def test_planted_faults_move_a_few_values_and_are_the_same_each_time() -> None:
+    x = _normal(50)
+    found = planted(x, np.random.default_rng(0))
+    assert np.array_equal(found, planted(x, np.random.default_rng(0)))
+    moved = [min((row != other).sum() for other in x) for row in found]
+    assert min(moved) >= 1 and max(moved) <= 3
+
+
+def test_with_little_to_judge_by_both_decide_and_without_an_own_model_the_release_alone() -> None:
+    graph = TrainableGraph.load(zoo.autoencoder(ANOMALY, 6, (2,)).SerializeToString())
+    x = _normal(100)
+    weights = np.array(graph.params)
+    data, few, none = (Data(x[:n], np.zeros(n)) for n in (100, 2, 0))
+    assert choose(graph, weights, None, data, data).alone is weights
+    assert choose(graph, weights, weights + 1, data, none).share == 1 / 2
+    assert 0.1 < choose(graph, weights, weights + 1, data, few).share < 0.9
+
+
+def test_a_site_of_one_class_leaves_all_others_to_the_release() -> None:
+    graph = TrainableGraph.load(zoo.mlp(CLASSIFY, 2, (4,)).SerializeToString())
+    x, weights = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32), graph.params.copy()
+    one = Data(x, np.zeros(60, np.int64))
+    blend = choose(graph, weights, weights + 1, one, one)
+    assert np.allclose(np.exp(blend.predict(x)).sum(axis=1), 1, atol=1e-5)
+    alone = choose(graph, weights, None, one, one).predict(x)
+    assert np.array_equal(blend.predict(x).argmax(axis=1), alone.argmax(axis=1))
