@@ -156,7 +156,7 @@ def _listed(row: ReleaseRow) -> dict[str, Any]:
 
 
 def _sites(row: ReleaseRow, as_json: bool) -> dict[str, Any]:
-    """What sites report: all of it as JSON; for people, the worst site by the loss of the base release, what decides."""
+    """What sites report: all as JSON; for people, the worst site by the loss of the base release, and what decides."""
     evaluation = row.details.get("evaluation", {})
     if as_json:
         serves = {"serves": row.details["serves"]} if _serves(row) else {}

@@ -8,7 +8,7 @@ docs/data-scientist/simulate.md.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -85,8 +85,19 @@ class Fleet:
         except ConfigError as e:
             raise ConfigError(f"{where}: {e}") from e
         self.sites = {n: standardised(s, self.problem.card) for n, s in dealt.items()}
+        self._stranger = self._take_one_out() if self.problem.unseen else None
         self.graph = TrainableGraph.load(self.problem.model(config.seed))
         self.start = self.graph.params.copy()
+
+    def _take_one_out(self) -> Windows:
+        """The last site, which then takes no part: the set's score is what a model does where nobody trained it."""
+        name = max(self.sites)
+        site = self.sites.pop(name)
+        return replace(site, test=np.ones_like(site.test))
+
+    def judged(self, names: Iterable[str]) -> dict[str, Windows]:
+        """By which windows the models of sites are judged."""
+        return {name: self._stranger or self.sites[name] for name in names}
 
     def hostile(self, share: float, seed: int) -> tuple[str, ...]:
         """Which sites are hostile: drawn, the same for the same seed; a larger share adds to a smaller one."""
@@ -109,7 +120,7 @@ def simulate(
     attack = attacks.build(config.attack, where)
     loop, bad, server = _assemble(config, where, fleet, attack)
     honest = {n: s for n, s in fleet.sites.items() if n not in bad}
-    evaluator = Evaluator(fleet.problem, fleet.graph, honest)
+    evaluator = Evaluator(fleet.problem, fleet.graph, fleet.judged(honest))
     history: list[Point] = []
 
     def shown(done: int, federation: SiteModels) -> None:

@@ -51,6 +51,15 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(fleet: Fleet)
     assert outcomes.as_json(a) == outcomes.as_json(b) and a.digest == b.digest != c.digest
 
 
+def test_a_set_that_is_judged_elsewhere_keeps_its_last_site_out(fleet: Fleet) -> None:
+    sites = {n: replace(s, test=np.zeros_like(s.test)) for n, s in fleet.problem.sites.items()}  # no part of its own
+    problem = replace(fleet.problem, sites=sites, unseen=True)
+    apart = Fleet(Config(), "test", problem)
+    assert len(apart.sites) == len(fleet.sites) - 1
+    made = simulate(Config(rounds=ROUNDS), "test", fleet=apart, every=3)
+    assert made.last.score > 0.9 and len(set(made.scores.values())) == 1 and len(made.scores) == len(apart.sites)
+
+
 def test_fedavg_breaks_and_a_robust_rule_holds(fleet: Fleet) -> None:
     trimmed = {"name": "trimmed_mean", "byzantine": 6}
     attack = {"hostile": 0.3, "attack": {"name": "sample_inflation"}}
