@@ -70,7 +70,7 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
     parameters = Parameters(model, stored, readers, card.shared, fixed)
     are = {source: parameters.of(source, found) for source, found in readers.items() if len(found) > 1}
     called = {n for each in are.values() for p in each for n in p.names}
-    check_listed(model, card, {*stored, *merged, *called}, where)
+    check_listed(model, card, {*stored, *merged, *called}, [*are], where)
     room = MAX_MODEL_BYTES - sum(RAW * prod(t.dims) for t in graph.initializer)
     keys = {source: [loops.key(source, r) for r in found] for source, found in readers.items()}
     for source, found in readers.items():

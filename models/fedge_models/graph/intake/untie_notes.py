@@ -93,12 +93,17 @@ def refuse_copies(source: str, found: list[Reader], where: str) -> NoReturn:
     )
 
 
-def check_listed(model: onnx.ModelProto, card: Card, names: set[str], where: str) -> None:
-    """Raise ModelError for what the card lists under `shared` and is none of the names."""
+def check_listed(model: onnx.ModelProto, card: Card, names: set[str], several: list[str], where: str) -> None:
+    """Raise ModelError for what the card lists under `shared` and is none of the names.
+
+    several: tensors that more than one node reads.
+    """
     for glob in card.shared:
         if any(fnmatchcase(n, glob) for n in names):
             continue
-        what = "which is no tensor of the file"
+        what = f"which is no tensor of the file; {hint(glob, names)}"
         if glob in kinds(model):
-            what = "which the exporter stored under another name, as what is one with it, or left out"
-        raise ModelError(f"{where}: card: shared lists {glob!r}, {what}; {hint(glob, names)}")
+            listed = ", ".join(n for n in several if n in kinds(model)) or "none"
+            what = "which the exporter left out, or stored under the name of a parameter that is one with it. "
+            what += f"List that: the parameters that several nodes read are {listed}"
+        raise ModelError(f"{where}: card: shared lists {glob!r}, {what}")
