@@ -98,6 +98,38 @@ def test_mimic_copies_the_site_farthest_out_and_keeps_to_it() -> None:
     assert (forge({"name": "mimic"}, what, found.state).row == what.honest[3]).all()
 
 
+@pytest.mark.parametrize("towards", ["deviation", "mean", "sign"])
+@pytest.mark.parametrize("fellows", [False, True])
+def test_min_max_and_min_sum_go_as_far_as_honest_distances_allow(towards: str, fellows: bool) -> None:
+    what = seen(n=12, f=4)
+    rows = what.mates if fellows else what.honest
+    apart = np.square(rows[:, None].astype(np.float64) - rows[None]).sum(axis=2)
+    far = forge({"name": "min_max", "towards": towards, "fellows": fellows}, what).row
+    distances = np.square(far - rows.astype(np.float64)).sum(axis=1)
+    assert distances.max() == pytest.approx(apart.max(), rel=1e-4)
+    total = forge({"name": "min_sum", "towards": towards, "fellows": fellows}, what).row
+    assert np.square(total - rows.astype(np.float64)).sum() == pytest.approx(apart.sum(axis=1).max(), rel=1e-4)
+
+
+def test_fang_lies_just_beyond_the_honest_values_against_where_they_go() -> None:
+    what = seen()
+    row, up = forge({"name": "fang"}, what).row, what.honest.mean(axis=0) > 0
+    low, high = what.honest.min(axis=0), what.honest.max(axis=0)
+    assert (row <= low)[up].all() and (row >= high)[~up].all()
+    assert (np.abs(row - np.where(up, low, high)) <= np.abs(np.where(up, low, high)) + 1e-3).all()
+    assert (forge({"name": "fang"}, what, own=9).row != row).any()
+
+
+def test_a_sleeper_is_honest_until_its_time() -> None:
+    what, state, rows = seen(), None, []
+    for _ in range(5):
+        made = forge({"name": "sleeper", "after": 3}, what, state)
+        state = made.state
+        rows.append(bool((made.row == what.own).all()))
+    assert rows == [True, True, True, False, False]
+    assert (made.row == -what.own).all()
+
+
 def test_backdoor_replaces_the_mean_by_its_own_model() -> None:
     what = seen(n=10, f=2)
     what = replace(what, honest=np.zeros_like(what.honest), mates=np.stack([what.own] * 2))

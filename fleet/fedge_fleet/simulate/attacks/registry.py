@@ -13,20 +13,25 @@ from .attack import Attack
 from .backdoor import Backdoor
 from .claims import FreeRider, NotFinite, SampleInflation, SlowDrift
 from .flips import Gaussian, LabelFlip, SignFlip
+from .optimised import Fang, MinMax, MinSum, Sleeper
 from .sybils import Sybils
 
 ATTACKS: dict[str, type[Attack]] = {
     "alie": Alie,
     "backdoor": Backdoor,
+    "fang": Fang,
     "free_rider": FreeRider,
     "gaussian": Gaussian,
     "honest": Attack,  # does no harm: what attacks are compared with, the same sites left out of the score
     "ipm": Ipm,
     "label_flip": LabelFlip,
     "mimic": Mimic,
+    "min_max": MinMax,
+    "min_sum": MinSum,
     "not_finite": NotFinite,
     "sample_inflation": SampleInflation,
     "sign_flip": SignFlip,
+    "sleeper": Sleeper,
     "slow_drift": SlowDrift,
     "sybils": Sybils,
 }
