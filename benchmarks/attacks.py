@@ -5,8 +5,9 @@ Each set's real sites are cut into ten or twenty smaller ones; a fifth, then thr
 are hostile. The whole of `fedge-fleet simulate` runs: int8 updates signed and verified, rule, grid, release; the models
 and rounds are small. Scored are the honest sites, as the mean over the last four releases. *kept*: the score under an
 attack over that of the same rule, seed and sites without; *of what is left*: over that where the hostile sites'
-updates are refused, so that their data is missing and no defence can do more; *cost*: a rule's score without attack
-over FedAvg's. Means over the seeds; a cell is a federation of its own for each. "waits": so many updates were refused
+updates are refused, so that their data is missing and no defence can do more; *serving kept*: what decides at honest
+sites (the tuned release with each site's own model) over the better of the two at each site; *cost*: a rule's score
+without attack over FedAvg's. Means over the seeds; a cell is a federation of its own for each. "waits": so many updates were refused
 that the rule has too few, and no round ends. `--quick`: two sets, one seed, a fifth hostile, few rules and attacks;
 other figures.
 """
@@ -26,11 +27,15 @@ from typing import Any, NamedTuple
 from _common import arguments, finish, table  # isort: skip  # sets the BLAS threads first
 
 import numpy as np
+from fedge_fleet.data.held_back import holding_back
 from fedge_fleet.data.problems.problem import Problem
 from fedge_fleet.data.problems.registry import SETS
+from fedge_fleet.data.site_data import Floats
 from fedge_fleet.simulate.attacks.registry import ATTACKS
+from fedge_fleet.simulate.champions import alone, champions
 from fedge_fleet.simulate.config import Config
-from fedge_fleet.simulate.run import Fleet, simulate
+from fedge_fleet.simulate.run import Fleet, Outcome, simulate
+from fedge_fleet.simulate.scores import Evaluator, Model
 from fedge_models.errors import StopError
 from fedge_models.graph import zoo
 
@@ -121,25 +126,64 @@ RULES: Mapping[str, Tables] = {
     "trimmed mean + trust": _trusting(_told("trimmed_mean")),
     "geom. median + trust": _trusting(_named("geometric_median")),
     "nnm + trimmed mean + trust": _trusting(_mixed(_told("trimmed_mean"))),
-    "trimmed mean + trust, all drift back": _trusting(_told("trimmed_mean"), drift_correction=1.0),
 }
 
 
 @lru_cache(maxsize=2)
 def _fleet(name: str, seed: int, data: Path) -> Fleet:
-    return Fleet(Config(sites=CASES[name].sites, seed=seed), "benchmark", CASES[name].problem(data))
+    return Fleet(Config(sites=CASES[name].sites, seed=seed), "benchmark", holding_back(CASES[name].problem(data)))
 
 
-def run(job: Job) -> tuple[Job, float, float]:
-    """Return the score of the honest sites at the end, and the backdoor's success."""
+class Found(NamedTuple):
+    """What became of one federation; scores are means over the honest sites."""
+
+    score: float  # of the release
+    backdoor: float  # its success
+    served: float  # what decides at the sites: the tuned release with each site's own model
+    better: float  # at each site the better of its own model and the attacked release, tuned
+
+
+NOTHING = Found(*[float("nan")] * 4)
+
+
+@lru_cache(maxsize=2)
+def _own_models(name: str, seed: int, data: Path) -> Mapping[str, Floats]:
+    """Each site's own model: no release enters it, so it is the same under every rule and attack."""
+    fleet = _fleet(name, seed, data)
+    plan = fleet.problem.plan
+    return {n: alone(fleet.graph, fleet.start, site, plan, seed) for n, site in fleet.sites.items()}
+
+
+def run(job: Job) -> tuple[Job, Found]:
+    """Simulate one federation."""
     fleet = _fleet(job.set, job.seed, job.data)
     own = {"sites": len(fleet.sites), "seed": job.seed, "attack": {"name": job.attack}, "hostile": job.share}
     config = Config(**{"drift_correction": DRIFT, **own, **RULES[job.rule]})
     try:
-        end = simulate(config, "benchmark", fleet=fleet).history[-LAST:]
+        made = simulate(config, "benchmark", fleet=fleet)
     except StopError:
-        return job, float("nan"), float("nan")
-    return job, float(np.mean([p.score for p in end])), end[-1].backdoor
+        return job, NOTHING
+    end = made.history[-LAST:]
+    return job, Found(float(np.mean([p.score for p in end])), end[-1].backdoor, *_served(job, fleet, made))
+
+
+def _served(job: Job, fleet: Fleet, made: Outcome) -> tuple[float, float]:
+    """What decides at the honest sites, and the better of what it consists of."""
+    honest = {n: site for n, site in fleet.sites.items() if n not in made.hostile}
+    own = _own_models(job.set, job.seed, job.data)
+    models = champions(fleet.graph, fleet.start, made.federation, honest, fleet.problem.plan, job.seed, own=own)
+    parts: list[Callable[[str], Model]] = [
+        lambda n: models[n].serves,
+        lambda n: models[n].own,
+        lambda n: models[n].tuned,
+    ]
+    evaluator = Evaluator(fleet.problem, fleet.graph, honest)
+    if fleet.problem.pooled or not evaluator.sites(parts[0]):  # scored on all rows together
+        served, *others = (evaluator.overall(part) for part in parts)
+        return served, max(others)
+    sites, own_scores, tuned = (evaluator.sites(part) for part in parts)
+    better = [max(own_scores[n], tuned[n]) for n in sites]
+    return float(np.mean([*sites.values()])), float(np.mean(better))
 
 
 def all_jobs(args: argparse.Namespace) -> list[Job]:
@@ -160,12 +204,12 @@ def _chosen(args: argparse.Namespace) -> tuple[list[str], list[str], list[str], 
     return args.set or list(CASES), args.rule or list(RULES), attacks, shares, args.seeds
 
 
-def work(jobs: Iterable[Job], workers: int) -> dict[Job, tuple[float, float]]:
+def work(jobs: Iterable[Job], workers: int) -> dict[Job, Found]:
     """Simulate all federations on all cores, with a line of progress."""
     jobs, found = list(jobs), {}
     with ProcessPoolExecutor(workers) as pool:
-        for k, (job, score, success) in enumerate(pool.map(run, jobs, chunksize=4)):
-            found[job] = score, success
+        for k, (job, one) in enumerate(pool.map(run, jobs, chunksize=4)):
+            found[job] = one
             if sys.stderr.isatty():
                 print(f"\r{k + 1} of {len(jobs)} federations", end="", file=sys.stderr, flush=True)
     return found
@@ -174,7 +218,7 @@ def work(jobs: Iterable[Job], workers: int) -> dict[Job, tuple[float, float]]:
 class Results:
     """Scores of all federations, as ratios and means over seeds."""
 
-    def __init__(self, found: Mapping[Job, tuple[float, float]]) -> None:
+    def __init__(self, found: Mapping[Job, Found]) -> None:
         self._found = {j[:5]: v for j, v in found.items()}
         self.sets = list(dict.fromkeys(job.set for job in found))
         self.rules = list(dict.fromkeys(job.rule for job in found))
@@ -184,11 +228,11 @@ class Results:
 
     def score(self, s: str, rule: str, attack: str, share: float) -> float:
         """Return the mean score."""
-        return float(np.mean([self._found[s, rule, attack, share, seed][0] for seed in self.seeds]))
+        return float(np.mean([self._found[s, rule, attack, share, seed].score for seed in self.seeds]))
 
     def success(self, s: str, rule: str, share: float) -> float:
         """Return the mean success of the backdoor."""
-        return float(np.mean([self._found[s, rule, "backdoor", share, seed][1] for seed in self.seeds]))
+        return float(np.mean([self._found[s, rule, "backdoor", share, seed].backdoor for seed in self.seeds]))
 
     def kept(self, s: str, rule: str, attack: str, share: float) -> float:
         """Return the score under an attack over the score without."""
@@ -197,6 +241,17 @@ class Results:
     def left(self, s: str, rule: str, attack: str, share: float) -> float:
         """Return the score under an attack over the score with the hostile updates refused: no defence reaches more."""
         return self.score(s, rule, attack, share) / self.score(s, rule, REFUSED, share)
+
+    def serving(self, s: str, rule: str, attack: str, share: float) -> float:
+        """Return what decides at honest sites over the better of their own models and the attacked release."""
+        found = [self._found[s, rule, attack, share, seed] for seed in self.seeds]
+        return float(np.mean([one.served for one in found]) / np.mean([one.better for one in found]))
+
+    def worst_serving(self, rule: str, share: float) -> tuple[float, str, str]:
+        """Return the smallest of those of all attacks and sets, and where it is."""
+        pairs = [(s, a) for s in self.sets for a in self.attacks if a != REFUSED]
+        found = [(self.serving(s, rule, a, share), a, s) for s, a in pairs]
+        return min((f for f in found if np.isfinite(f[0])), default=(float("nan"), "", ""))
 
     def cost(self, s: str, rule: str) -> float:
         """Return the score without an attack over FedAvg's."""
@@ -227,9 +282,11 @@ def show(results: Results) -> None:
         cells = [f"{w:.3f} ({a}, {s})" for w, a, s in worst]
         if REFUSED in results.attacks:
             cells += [f"{results.worst(rule, share, left=True)[0]:.3f}" for share in results.shares]
+        cells += [f"{w:.3f} ({a}, {s})" for w, a, s in (results.worst_serving(rule, share) for share in results.shares)]
         rows.append([rule, *cells, f"{min(costs):.3f}", f"{np.mean(costs):.3f}"])
     header = ["rule", *(f"kept at {s:.0%}" for s in results.shares)]
     header += [f"of what is left at {s:.0%}" for s in results.shares] if REFUSED in results.attacks else []
+    header += [f"serving kept at {s:.0%}" for s in results.shares]
     table([*header, "cost, worst set", "mean"], rows)
 
 
@@ -252,11 +309,15 @@ def figures(results: Results) -> dict[str, float]:
         key = rule.replace(" + ", "_").replace(". ", "_").replace(" ", "_").replace("-", "_")
         for share in results.shares:
             out[f"{key}_worst_kept_{share * 100:.0f}"] = results.worst(rule, share)[0]
+            out[f"{key}_serving_kept_{share * 100:.0f}"] = results.worst_serving(rule, share)[0]
         if "fedavg" in results.rules:
             out[f"{key}_no_attack_cost"] = min(results.cost(s, rule) for s in results.sets)
     if DEFAULT in results.rules:
         out["worst_kept"] = results.worst(DEFAULT, results.shares[0])[0]
+        out["serving_kept"] = results.worst_serving(DEFAULT, results.shares[-1])[0]
         if REFUSED in results.attacks:
+            for share in results.shares:
+                out[f"worst_of_left_{share * 100:.0f}"] = results.worst(DEFAULT, share, left=True)[0]
             out["worst_kept_of_what_is_left"] = results.worst(DEFAULT, results.shares[0], left=True)[0]
         if "fedavg" in results.rules:
             out["no_attack_cost"] = min(results.cost(s, DEFAULT) for s in results.sets)
