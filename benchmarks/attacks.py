@@ -7,9 +7,9 @@ and rounds are small. Scored are the honest sites, as the mean over the last fou
 attack over that of the same rule, seed and sites without; *of what is left*: over that where the hostile sites'
 updates are refused, so that their data is missing and no defence can do more; *serving kept*: what decides at honest
 sites (the tuned release with each site's own model) over the better of the two at each site; *cost*: a rule's score
-without attack over FedAvg's. Means over the seeds; a cell is a federation of its own for each. "waits": so many updates were refused
-that the rule has too few, and no round ends. `--quick`: two sets, one seed, a fifth hostile, few rules and attacks;
-other figures.
+without attack over FedAvg's. Means over the seeds; a cell is a federation of its own for each. "waits": so many updates
+were refused that the rule has too few, and no round ends. `--quick`: two sets, one seed, a fifth hostile, few rules and
+attacks; other figures.
 """
 
 from __future__ import annotations
