@@ -12,6 +12,8 @@ FEWEST = 8  # samples of a window, or distances of a table
 EXACT = 1e-4  # relative error, far below that of any weights
 LONG = 4  # rows and columns from which on a matrix may be one of basis functions
 MASKED = -1e4
+SOME = 16  # rows that are looked at first
+MOST_AXES = 1 << 22  # values of a PCA's matrix
 DEGREE = 2  # of the polynomial that a table of distances is, or its logarithm
 
 
@@ -44,8 +46,13 @@ def are_symmetric(values: NDArray[Any]) -> bool:
 
 
 def _basis(rows: NDArray[Any]) -> bool:
+    """Whether the rows are mirrored; of a large matrix of weights some tell already that they are not."""
+    return _all_mirrored(rows[:: max(1, len(rows) // SOME)], 1) and _all_mirrored(rows, LONG)
+
+
+def _all_mirrored(rows: NDArray[Any], fewest: int) -> bool:
     varied = rows[np.ptp(rows, axis=1) > 0].astype(np.float64)
-    return rows.shape[1] >= 2 * LONG and len(varied) >= max(LONG, len(rows) // 2) and bool(_mirrored(varied).all())
+    return rows.shape[1] >= 2 * LONG and len(varied) >= max(fewest, len(rows) // 2) and bool(_mirrored(varied).all())
 
 
 def _mirrored(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -72,7 +79,12 @@ def are_wavelets(values: NDArray[Any]) -> bool:
 
 def are_orthogonal(values: NDArray[Any]) -> bool:
     """Whether the rows or the columns of a matrix are at right angles, as the axes of a PCA are."""
-    if values.ndim != 2 or min(values.shape) < 2 or np.count_nonzero(values) <= max(values.shape):
+    if (
+        values.ndim != 2
+        or min(values.shape) < 2
+        or values.size > MOST_AXES
+        or np.count_nonzero(values) <= max(values.shape)
+    ):
         return False
     short = (values if values.shape[0] <= values.shape[1] else values.T).astype(np.float64)
     sizes = np.sqrt((short * short).sum(axis=1))
