@@ -25,6 +25,7 @@ from ..notes import note
 from ..onnx_file import array
 from ..signature import ATTRIBUTE, PARAMETER, PYTORCH, kinds, single_parameters
 from .epsilons import epsilons
+from .first_states import STATE, first_states
 from .known_filters import are_distances, are_symmetric, are_wavelets, is_window
 from .known_values import are_positions, are_rotations, are_waves, is_filter_bank, is_mask, is_ramp, may_turn
 from .means import MEAN, written_means
@@ -155,6 +156,7 @@ def _listed(reasons: dict[str, str]) -> str:
 def _seen(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: str) -> Iterator[tuple[str, str]]:
     yield from ((n, PREPARED) for n in prepared(model, stored))
     yield from ((n, EPSILON) for n in sorted(epsilons(model.graph) & stored.keys()))
+    yield from ((n, STATE) for n in first_states(model, stored))
     tables = {*[*_tables(model, stored, where)]}
     yield from tables
     found = [*Preparation(model, stored, {n for n, _ in tables}, lambda n: _values(n, stored[n], where)).found()]

@@ -24,7 +24,6 @@ from .fitted import check_fitted
 from .float32 import to_float32
 from .float_input import float_input
 from .functions import without_functions
-from .half_biases import fix_second_bias
 from .inputs import join_inputs
 from .kind import check_kind
 from .label_logits import label_logits
@@ -33,6 +32,7 @@ from .layout import as_a_gateway_feeds
 from .learners import without_ml
 from .lost import computed, left_out, note_lost, note_perhaps, perhaps_computed
 from .names import own_names
+from .one_bias import one_bias
 from .one_output import one_output
 from .opset import newer_opset
 from .order import in_order
@@ -88,7 +88,7 @@ PASSES: tuple[Step, ...] = (
     own_dimension,
     tie_transposed,
     untie,
-    fix_second_bias,
+    one_bias,
     one_output,
     label_logits,
     output_shape,

@@ -24,6 +24,14 @@ def test_network_of_keras_trains_as_in_tensorflow(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_network_has_as_many_parameters_as_in_keras(name: str) -> None:
+    """A bias of an LSTM is one there, and ONNX has two."""
+    assert Model(read_model(FOLDER / f"{name}.onnx", card(CASES[name], given(name).x))).graph.params.size == (
+        given(name).values.size
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_head_of_a_network_of_keras_trains_alone(name: str) -> None:
     assert 0 < trained(name, CASES[name].head) < trained(name, "*")
 
