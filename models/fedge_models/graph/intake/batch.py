@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 TRIES = 64  # choices of dimensions of size one
 FEW = 1 << 14  # values of a sample: every value of a small network can be looked at
+EXAMPLES = (2, 3, 4, 5, 6, 8, 10, 16, 20, 32, 64, 100, 128)  # batches that people export with
 
 
 class Alone(NamedTuple):
@@ -55,7 +56,12 @@ def any_batch(model: onnx.ModelProto, card: Card, where: str) -> bool:
     whole = given is not None and len(shape) > 1 and 0 not in shape[1:]
     beside = weights(model) if whole else {}
     wrong = whole and _without_wrong_shapes(model, beside, where)
-    alone = _alone(model, beside, batch, shape[1:], where) if whole else None
+    try:
+        alone = _alone(model, beside, batch, shape[1:], where) if whole else None
+    except ModelError:
+        if fixed or not (batch := _example(model, beside, shape[1:], where)):
+            raise
+        alone, fixed = _alone(model, beside, batch, shape[1:], where), True
     changed = _declare(model) or wrong
     return (alone is not None and _free(model, beside, alone, (batch, *shape[1:]), where, fixed)) or changed
 
@@ -97,6 +103,19 @@ def _alone(model: onnx.ModelProto, beside: Weights, batch: int, shape: tuple[int
             return None  # what was written for another runtime is refused by that name
         raise
     return Alone(parts, _outputs(found, batch), False)
+
+
+def _example(model: onnx.ModelProto, beside: Weights, shape: tuple[int, ...], where: str) -> int:
+    """The batch that a file was exported for which says that it takes any, and does not run with one; 0: unknown."""
+    given = single_input(model)
+    assert given is not None
+    for batch in (n for n in EXAMPLES if n not in shape):  # with one of those, it may run by chance
+        try:
+            _opened(model, beside, where).run({given.name: np.zeros((batch, *shape), np.float32)})
+        except ModelError:
+            continue
+        return batch
+    return 0
 
 
 def _outputs(found: list[Values], batch: int) -> Values:

@@ -386,3 +386,22 @@ def test_wrong_shapes_of_inner_values_are_left_out(tmp_path: Path) -> None:
     data = read_model(tmp_path / "m.onnx")
     np.testing.assert_allclose(run_ort(data, x), right, rtol=1e-5)
     assert any("of inner values is wrong, and was left out" in n for n in TrainableGraph.load(data).notes)
+
+
+@pytest.mark.parametrize("batch", [4, 5])
+def test_batch_of_the_example_is_found_where_the_file_says_that_it_takes_any(batch: int, tmp_path: Path) -> None:
+    """As TorchScript writes `view(4, -1)` of an example of four samples with `dynamic_axes`."""
+    nodes = [N("Reshape", ["x", "s"], ["r"], name="view"), N("MatMul", ["r", "w"], ["y"])]
+    model, data = taken((nodes, {"s": ints(batch, 6), "w": normal(6, 2)}, (2, 3), (2,)), tmp_path, 0)
+    x = normal(batch, 2, 3)
+    expected = run_ort(model.SerializeToString(), x)
+    np.testing.assert_allclose(run_ort(data, x[:1]), expected[:1], rtol=1e-5)
+    graph = TrainableGraph.load(data)
+    np.testing.assert_allclose(graph.forward(x), expected, rtol=1e-5)
+    assert f"batch: exported for a batch of {batch}; it takes any now, with the same results" in graph.notes
+
+
+def test_file_that_runs_with_no_batch_names_the_node(tmp_path: Path) -> None:
+    nodes = [N("Reshape", ["x", "s"], ["r"], name="view"), N("MatMul", ["r", "w"], ["y"])]
+    with pytest.raises(ModelError, match=r"cannot run node 'view' \(Reshape\): .*requested shape:\{7,5\}"):
+        taken((nodes, {"s": ints(7, 5), "w": normal(5, 2)}, (2, 3), (2,)), tmp_path, 0)
