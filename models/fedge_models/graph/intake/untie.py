@@ -95,7 +95,8 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
         for name, part in zip([source, *made], [rest, *parts], strict=True):
             several = [found[i] for i in part]
             if len(part) > 1 and not all(r.is_size or fixed.issuperset(r.node.input) for r in several):
-                because = why({keys[source][i] for i in part}, next((p for p in together if p.readers == part), None))
+                listed = next((p for p in together if p.readers == part), None)
+                because = why({keys[source][i] for i in part}, listed, several)
                 text = f"shared: {name} is read by {who(several)} and stays one tensor{because}"
                 changed = note(model, text) or changed
         changed = changed or bool(made)

@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 
 STATISTICS = (3, 4)  # inputs of BatchNormalization
 PLACES = ": by their places only, because no node tells its module"
+ALONE = ": the card alone says so, because no node tells its module"
 ONE_LAYER = "layer "  # how the key of readers begins that are unlike operators of one module
 PARTS = "parts "  # and of those that take different parts of a tensor there
 NAMED = 6  # copies that a note names
 
 
-def why(keys: set[str], listed: Parameter | None) -> str:
+def why(keys: set[str], listed: Parameter | None, readers: list[Reader]) -> str:
     """Say why readers stay together: the keys of their loops, and the parameter that the card lists."""
     if listed:
-        return "" if listed.name or listed.certain else PLACES
+        told = listed.certain or all(module(r.node) for r in readers)
+        return "" if told else ALONE if listed.name else PLACES
     if "" in keys:
         return ""
     if any(k.startswith(PARTS) for k in keys):

@@ -334,3 +334,4 @@ def test_note_says_that_only_places_tell(tmp_path: Path) -> None:
         taken(exported(net, "bare"), tmp_path, msgspec.structs.replace(CARD, shared=("*",))).SerializeToString()
     ).notes
     assert any("read by 3 LayerNormalization and stays one tensor: by their places only" in n for n in notes)
+    assert any("read by 3 Gemm and stays one tensor: the card alone says so" in n for n in notes)
