@@ -84,8 +84,12 @@ def ending_in_steps(model: onnx.ModelProto) -> onnx.NodeProto | None:
 
 
 def in_layers(model: onnx.ModelProto, names: Collection[str]) -> bool:
-    """Whether a layer of the graph reads one of these tensors."""
-    return any(n.op_type in LAYERS and not {*names}.isdisjoint(n.input) for n in model.graph.node)
+    """Whether a layer of the graph reads one of these tensors, as it is or laid out: a vector becomes a column."""
+    read = {*names}
+    for node in model.graph.node:
+        if node.op_type in LAID_OUT and read.intersection(node.input[:1]):
+            read.update(node.output)
+    return any(n.op_type in LAYERS and not read.isdisjoint(n.input) for n in model.graph.node)
 
 
 def without_layers(model: onnx.ModelProto, names: Collection[str]) -> onnx.NodeProto | None:

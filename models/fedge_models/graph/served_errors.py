@@ -31,6 +31,7 @@ MISMATCHED = (
 )
 CORRECT = "Correct that node, or export the file again"
 NEWER = "Export with opset 17, and that layer with operators of ONNX only"
+LATER = "A newer version of onnx wrote the file. Export it with opset 17, or with an earlier version of onnx"
 PROJECTED = re.compile(r"initial_[hc] must have shape \{(.*),\d+\}. Actual:\{\1,\d+\}")  # of another width
 
 
@@ -65,6 +66,8 @@ def explained(error: BaseException) -> str:
 
 def _advice(why: str) -> str:
     """What to do about a reason."""
+    if "IR version" in why:
+        return LATER
     if any(word in why.lower() for word in SIZES) and "Type Error" not in why:
         return MISMATCHED
     if "implementation for" in why or "opset" in why:

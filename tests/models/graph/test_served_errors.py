@@ -74,3 +74,13 @@ def test_what_is_no_refusal_of_a_node_is_said_as_it_is() -> None:
     assert explained(RuntimeError("the disk is full.")).startswith(
         "ONNX Runtime, which serves the file, cannot take it: the disk is full. "
     )
+
+
+def test_file_of_a_later_version_of_onnx_says_so() -> None:
+    model = small([N("MatMul", ["x", "w"], ["y"])], W, (4,), (2,))
+    model.ir_version = 99
+    with pytest.raises(Exception, match="IR version") as refused:
+        onnxruntime.InferenceSession(model.SerializeToString())
+    assert explained(refused.value).endswith(
+        "A newer version of onnx wrote the file. Export it with opset 17, or with an earlier version of onnx"
+    )

@@ -18,11 +18,13 @@ from ...errors import ModelError
 from ...protos import FLOAT, tensor, value_info
 from ...system.choices import hint
 from ..card import Card, InputSpec
+from ..nodes import alive
 from ..notes import note, notes
 from ..refusals import refuse
 from .axes import time_first
 from .compare import copied, real_inputs
 from .provenance import CONSTANT
+from .pruning import prune
 from .runtime import EITHER, dims
 
 if TYPE_CHECKING:
@@ -63,13 +65,14 @@ def join_inputs(model: onnx.ModelProto, card: Card, where: str) -> bool:
 def _without_states(model: onnx.ModelProto, listed: set[str]) -> bool:
     """Let recurrent layers begin with zero where an input that the card does not list was to say with what.
 
-    An input that nothing reads is left out.
+    An input on which no output depends is left out.
     """
     graph, changed = model.graph, False
     for value in real_inputs(graph) if len(real_inputs(graph)) > 1 else ():
         names, between = _laid_out(graph, value.name)
+        living = [graph.node[i] for i in alive(model)]
         readers = [
-            (n, i) for n in graph.node if n.output[0] not in between for i, name in enumerate(n.input) if name in names
+            (n, i) for n in living if n.output[0] not in between for i, name in enumerate(n.input) if name in names
         ]
         if value.name in listed or not all(n.op_type in RECURRENT and i in STATES for n, i in readers):
             continue
@@ -80,8 +83,11 @@ def _without_states(model: onnx.ModelProto, listed: set[str]) -> bool:
         del graph.input[:], graph.node[:]
         graph.input.extend(kept)
         graph.node.extend(rest)
-        text = f"state: {value.name} is zero at the beginning of each window"
-        changed = note(model, text if readers else f"input: {value.name} is left out, as nothing reads it") or changed
+        if not readers:
+            prune(graph)  # what no output depends on may read it
+        zero, out = f"state: {value.name} is zero at the beginning", f"input: {value.name} is left out"
+        text = f"{zero} of each window" if readers else f"{out}, as no output depends on it"
+        changed = note(model, text) or changed
     return changed
 
 

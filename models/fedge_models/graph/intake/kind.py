@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from ..onnx_file import tensors
 from ..refusals import kind_of, refuse
 from .lists import LISTS
 from .quantised_nodes import NODES
+from .subgraphs import reads
 
 if TYPE_CHECKING:
     import onnx
@@ -62,10 +64,12 @@ def check_kind(model: onnx.ModelProto, card: Card, where: str) -> bool:
     check_order(model, tensors(model), where)
     if not _depends(model.graph):
         refuse("constant", where, name=model.graph.output[0].name)
-    _check_inputs(model.graph, where)
-    _check_sizes(model.graph, where)
-    _check_text(model.graph, where)
     living = alive(model)
+    read = {o.name for o in model.graph.output}.union(*(reads(model.graph.node[i]) for i in living))
+    given = [v for v in model.graph.input if v.name in read]  # others are left out
+    _check_inputs(given, where)
+    _check_sizes(model.graph, where)
+    _check_text(model.graph, given, where)
     for position, node in enumerate(model.graph.node):
         if node.op_type in TREES:
             refuse("trees", where, op=node.op_type)
@@ -88,9 +92,9 @@ def check_kind(model: onnx.ModelProto, card: Card, where: str) -> bool:
     return False
 
 
-def _check_inputs(graph: onnx.GraphProto, where: str) -> None:
+def _check_inputs(given: Sequence[onnx.ValueInfoProto], where: str) -> None:
     """Refuse an input that is no tensor."""
-    for value in graph.input:
+    for value in given:
         if (what := NO_TENSOR.get(str(value.type.WhichOneof("value")))) is not None:
             refuse("list input", where, name=value.name, what=what)
 
@@ -141,9 +145,9 @@ def _check_runtime(model: onnx.ModelProto, living: set[int], where: str) -> None
             refuse(kind, where, name=node.name or node.op_type, op=node.op_type, domain=node.domain)
 
 
-def _check_text(graph: onnx.GraphProto, where: str) -> None:
+def _check_text(graph: onnx.GraphProto, given: Sequence[onnx.ValueInfoProto], where: str) -> None:
     ids: dict[str, str] = {}  # values that are integers of an input, and the input
-    for value in graph.input:
+    for value in given:
         kind = value.type.tensor_type.elem_type
         if kind == STRING and (encoder := next(filter(_reads_names, graph.node), None)) is not None:
             refuse("categories", where, op=f"input {value.name!r}: {encoder.op_type}")

@@ -392,4 +392,23 @@ def test_input_that_nothing_reads_is_left_out(tmp_path: Path) -> None:
     model.graph.output[0].name = "y"
     expected = run(model.SerializeToString(), power=x[:, :1], vibration=x[:, 1:], training=np.array(False))
     graph = check(taken(model, msgspec.structs.replace(CARD, inputs=GROUPS), tmp_path), x, expected)
-    assert "input: training is left out, as nothing reads it" in graph.notes
+    assert "input: training is left out, as no output depends on it" in graph.notes
+
+
+@pytest.mark.parametrize("kind", ["optional", "list", "text"])
+@pytest.mark.parametrize("read", [False, True])
+def test_input_of_another_type_is_left_out_where_no_output_depends_on_it(kind: str, read: bool, tmp_path: Path) -> None:
+    numbers = helper.make_tensor_type_proto(TensorProto.FLOAT, [3])
+    types = {
+        "optional": helper.make_optional_type_proto(numbers),
+        "list": helper.make_sequence_type_proto(numbers),
+        "text": helper.make_tensor_type_proto(TensorProto.STRING, [3]),
+    }
+    model, x = network(), normal(5, 4, 8)
+    model.graph.output[0].name = "y"
+    expected = run(model.SerializeToString(), power=x[:, :1], vibration=x[:, 1:])
+    model.graph.input.append(helper.make_value_info("extra", types[kind]))
+    if read:  # by a node on which no output depends
+        model.graph.node.append(N("Identity", ["extra"], ["unused"]))
+    graph = check(taken(model, msgspec.structs.replace(CARD, inputs=GROUPS), tmp_path), x, expected)
+    assert "input: extra is left out, as no output depends on it" in graph.notes

@@ -367,3 +367,22 @@ def test_pipeline_of_scikit_learn_goes_on_training(name: str, classes: int, tmp_
     first = evaluate(trained, x, y)["loss"]
     fit(trained, x, y, TrainingConfig(epochs=5, learning_rate=0.01), np.random.default_rng(0))
     assert evaluate(trained, x, y)["loss"] <= first + 0.02
+
+
+@pytest.mark.parametrize("after", ["Reshape", "Exp"])
+def test_linear_regressor_whose_coefficients_are_a_vector_trains(after: str, tmp_path: Path) -> None:
+    """As skl2onnx writes Tweedie, Poisson and Gamma regressors behind a scaler; the vector becomes a column."""
+    scaler = N("Scaler", ["x"], ["s"], domain=ML, offset=[1.0, 2.0, 3.0], scale=[0.5, 1.5, 2.5])
+    nodes = [scaler, N("MatMul", ["s", "Ma_MatMulcst"], ["m"]), N("Add", ["m", "Ad_Addcst"], ["a"])]
+    nodes += [N("Exp", ["a"], ["e"])] if after == "Exp" else []
+    model = graph(*nodes, N("Reshape", ["e" if after == "Exp" else "a", "sizes"], ["y"]))
+    model.producer_name = "skl2onnx"
+    tensors = {"Ma_MatMulcst": normal(3), "Ad_Addcst": normal(1), "sizes": np.array([-1, 1], np.int64)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(a, n) for n, a in tensors.items())
+    x = normal(6, 3)
+    expected = run_ort(model.SerializeToString(), x)
+    data = taken(model, 0, tmp_path)
+    trained = TrainableGraph.load(data)
+    assert [t.name for t in trained.layout] == ["Ma_MatMulcst", "Ad_Addcst"]
+    np.testing.assert_allclose(trained.forward(x), expected, rtol=1e-5)
+    check_gradient(onnx.ModelProto.FromString(data), x)
