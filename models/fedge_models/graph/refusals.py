@@ -41,7 +41,8 @@ REFUSALS = {
     "Export it with a variable batch: in PyTorch with an example of two samples and dynamic_shapes={{'x': {{0: "
     "'batch'}}}} for the input x",
     "larger batch": "was exported for a batch of {batch}, which its nodes hold, and runs with no other. Export it "
-    "with a variable batch, in PyTorch dynamic_shapes={{'x': {{0: 'batch'}}}} for the input x",
+    "with a variable batch: no number of samples in the code, and in PyTorch dynamic_shapes={{'x': {{0: 'batch'}}}} "
+    "for the input x",
     "loop": "node {name!r} ({op}) is a loop, and {why}. Export it with a fixed number of steps: in PyTorch a for over "
     "the window's length, in Keras unroll=True",
     "long loop": "node {name!r} ({op}) is a loop of {size} nodes that repeats so often that there would be more than "

@@ -68,7 +68,8 @@ def _convert(stored: onnx.TensorProto, found: set[str], where: str) -> None:
     huge = np.isfinite(exact) & (np.abs(exact) > LARGEST)
     if (huge & (np.abs(exact) < INSTEAD_OF_INFINITY)).any():
         raise ModelError(
-            f"{where}: tensor {stored.name!r} has values beyond float32, up to {np.abs(exact[huge]).max()}"
+            f"{where}: tensor {stored.name!r} has values beyond float32, up to {np.abs(exact[huge]).max()}. "
+            "A gateway calculates in float32: scale the network's values, or, of a mask, use -1e9"
         )
     exact[huge] = np.sign(exact[huge]) * LARGEST
     mark = stored.doc_string
