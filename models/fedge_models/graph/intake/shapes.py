@@ -52,7 +52,10 @@ def output_shape(model: onnx.ModelProto, card: Card, where: str) -> bool:
             raise
         return False  # the check of what serves says why
     if not found.ndim or len(found) != 2:
-        return False  # the probe says that it was exported for another batch
+        raise ModelError(
+            f"{where}: gives {found.shape} for two samples, expected a row for each, (2, …): it may take a mean or a "
+            "sum over the batch as well. Take it over the values of each sample, in PyTorch with dim"
+        )
     unseen = note_unseen(model, opened, found, every)
     shape = found.shape[1:]
     wanted = _wanted(card, dims(given)[1:], shape)

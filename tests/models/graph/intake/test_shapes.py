@@ -110,3 +110,19 @@ def test_picture_is_reconstructed_with_the_colours_first(shape: tuple[int, ...],
     found = run_ort(model.SerializeToString(), x)
     expected = found if shape[0] == 3 else found.transpose(0, 3, 1, 2)
     np.testing.assert_allclose(run_ort(taken(model, given, tmp_path), x), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_one_result_for_all_samples_is_refused(keepdims: int, tmp_path: Path) -> None:
+    """As `.mean()` without a dimension gives it."""
+    nodes = [
+        N("Flatten", ["x"], ["f"]),
+        N("MatMul", ["f", "w"], ["m"]),
+        N("ReduceMean", ["m"], ["y"], keepdims=keepdims),
+    ]
+    model = small(nodes, {"w": normal(C * T, 2)}, (C, T), (1,))
+    if not keepdims:
+        model.graph.output[0].type.tensor_type.ClearField("shape")
+    words = r"at node .*ReduceMean" if keepdims else r"gives \(\) for two samples, expected a row for each"
+    with pytest.raises(ModelError, match=words):
+        taken(model, card("regress"), tmp_path)
