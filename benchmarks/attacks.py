@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 from _common import arguments, finish, table  # isort: skip  # sets the BLAS threads first
 
+import msgspec
 import numpy as np
 from fedge_fleet.data.held_back import holding_back
 from fedge_fleet.data.problems.problem import Problem
@@ -67,7 +68,7 @@ class Job(NamedTuple):
 
 
 def _trained(problem: Problem, rounds: int, epochs: int, rate: float, halving: int) -> Problem:
-    training = replace(problem.plan.training, epochs=epochs, learning_rate=rate)
+    training = msgspec.structs.replace(problem.plan.training, epochs=epochs, learning_rate=rate)
     return replace(problem, plan=replace(problem.plan, rounds=rounds, halving=halving, training=training))
 
 
