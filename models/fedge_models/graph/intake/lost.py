@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ...protos import FLOAT
 from ..notes import note
 from ..signature import PARAMETER, PYTORCH
+from .first_steps import is_first_step
 from .provenance import Origins
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def _names_within(name: str) -> set[str]:
 
 def computed(model: onnx.ModelProto, origin: Origins) -> list[str]:
     """Parameters of which the file holds a function."""
-    made = [t.name for t in model.graph.initializer if origin.operation(t.name)]
+    made = [t.name for t in model.graph.initializer if origin.operation(t.name) and not is_first_step(t)]
     return list(dict.fromkeys(n for name in made for n in origin.parameters(name)))
 
 

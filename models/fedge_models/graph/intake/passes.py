@@ -20,6 +20,7 @@ from .control_flow import without_control_flow
 from .counts import check_count
 from .dimensions import known_dimensions
 from .explicit_pads import explicit_pads
+from .first_steps import mark_first_steps, tie_first_steps
 from .fitted import check_fitted
 from .float32 import to_float32
 from .float_input import float_input
@@ -88,6 +89,7 @@ PASSES: tuple[Step, ...] = (
     own_dimension,
     tie_transposed,
     untie,
+    tie_first_steps,
     one_bias,
     one_output,
     label_logits,
@@ -106,6 +108,7 @@ def run(model: onnx.ModelProto, card: Card, where: str) -> tuple[bool, Card]:
             changed = made(model, card, where) or changed
         origin = origins(model)
         mark_constants(model, origin)
+        mark_first_steps(model, origin)
         changed = rejoin(model, origin) or changed
         first = not notes(model)  # else it was taken in before
         missing, functions = (left_out(model, origin), computed(model, origin)) if first else ([], [])

@@ -20,6 +20,7 @@ from ..card import Card
 from ..notes import note
 from ..onnx_file import MAX_MODEL_BYTES
 from ..signature import PARAMETER, kinds
+from .first_steps import is_tie
 from .free_names import FreeNames
 from .layers import RECURRENT, ROLES, is_generated, module
 from .loops import Loops, Reader
@@ -61,7 +62,7 @@ def untie(model: onnx.ModelProto, card: Card, where: str) -> bool:
             column = columns.get(name)
             read = name if column is None else column.input[0]
             source = merged.get(read, read)
-            if source in parted and node.output[0] not in columns:
+            if source in parted and node.output[0] not in columns and not is_tie(node):
                 readers.setdefault(source, []).append(Reader(node, position, read, laid_out.get(node.output[0], -1)))
                 through += [] if column is None else [(node, position, column)]
     names = FreeNames({*stored, *(n for node in graph.node for n in (*node.input, *node.output))} - {*merged})
