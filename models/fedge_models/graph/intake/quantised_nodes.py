@@ -47,13 +47,16 @@ def _input(node: onnx.NodeProto, position: int) -> str:
 
 def _quantize(work: Work, node: onnx.NodeProto) -> None:
     source = node.input[0]
+    if source in work.fixed:
+        work.as_it_is(source, node)
+        return
     dequantised = {o for n in work.graph.node if node.output[0] in n.input for o in n.output}
     end = source in work.ends or bool(work.ends & dequantised) or _before_softmax(work, dequantised)
     maker = work.makers.get(source)
     if end and maker is not None and maker.op_type in ("Sigmoid", "Softmax"):
         work.same(source, node.output[0])
     else:
-        work.within(source, node.input[1], _input(node, 2), node.output[0], end)
+        work.within(source, node.input[1], _input(node, 2), node.output[0], end, _given(node, "output_dtype", 0))
 
 
 def _before_softmax(work: Work, names: set[str]) -> bool:

@@ -218,3 +218,97 @@ def test_weight_that_the_quantiser_took_for_a_value_has_no_bounds(tmp_path: Path
     graph, x = TrainableGraph.load(data), normal(5, 3)
     assert graph.operators == ("MatMul",) and [t.name for t in graph.layout] == ["w"]
     np.testing.assert_allclose(run_ort(data, x), x @ (WEIGHT * np.float32(0.01)), rtol=1e-5)
+
+
+def aware(form: str) -> onnx.ModelProto:
+    """A layer as quantisation-aware training leaves it: float weights, rounded while it runs, and values, too."""
+    scale, zero = np.array(0.02, np.float32), np.array(0, np.int8)
+    tensors = {"fc.weight": normal(3, 4) / 2, "fc.bias": normal(3), "s": scale, "sz": zero, "ws": scale, "wz": zero}
+    front = [N("QuantizeLinear", ["x", "s", "sz"], ["xq"]), N("DequantizeLinear", ["xq", "s", "sz"], ["xd"])]
+    weight, axis, turned = "fc.weight", 0, 1
+    if form != "per tensor":
+        tensors |= {"ws": np.array([0.02, 0.01, 0.03], np.float32), "wz": np.zeros(3, np.int8)}
+    if form == "with the factors of a BatchNormalization":
+        tensors["factors"] = np.array([[0.5], [1.0], [2.0]], np.float32)
+        front.append(N("Mul", ["fc.weight", "factors"], ["scaled"]))
+        weight = "scaled"
+    if form == "turned":
+        front.append(N("Transpose", ["fc.weight"], ["laid"], perm=[1, 0]))
+        weight, axis, turned = "laid", 1, 0
+    pair = [
+        N("QuantizeLinear", [weight, "ws", "wz"], ["q"], axis=axis),
+        N("DequantizeLinear", ["q", "ws", "wz"], ["f"], axis=axis),
+    ]
+    return small([*front, *pair, N("Gemm", ["xd", "f", "fc.bias"], ["y"], transB=turned)], tensors, (4,), (3,))
+
+
+AWARE = ["per tensor", "per channel", "with the factors of a BatchNormalization", "turned"]
+
+
+@pytest.mark.parametrize("form", AWARE)
+@pytest.mark.parametrize("trainable", [None, "fc.weight"])
+def test_float_weights_of_quantisation_aware_training_train(form: str, trainable: str | None, tmp_path: Path) -> None:
+    model, x = aware(form), np.clip(normal(6, 4), -2, 2)
+    expected = run_ort(model.SerializeToString(), x)
+    data = taken(model, tmp_path, trainable, channels=4)
+    graph = TrainableGraph.load(data)
+    np.testing.assert_allclose(graph.forward(x), expected, atol=0.3)  # four products, rounded to 0.02 and 0.03
+    assert {t.name for t in graph.layout} >= {"fc.weight"} and "fc.bias" not in {trainable, *graph.card.constants}
+    assert "QuantizeLinear" not in graph.operators and graph.trunk is None
+    assert any("rounded" in n and n.startswith("dequantised: ") for n in graph.notes)
+    check_gradient(onnx.ModelProto.FromString(data), x)
+
+
+def test_float_weight_beyond_its_range_is_what_the_file_made_of_it(tmp_path: Path) -> None:
+    model, x = aware("per tensor"), np.clip(normal(6, 4), -2, 2)
+    large = np.full((3, 4), 9, np.float32)  # 127 steps of 0.02 are 2.54
+    next(t for t in model.graph.initializer if t.name == "fc.weight").CopyFrom(
+        numpy_helper.from_array(large, "fc.weight")
+    )
+    expected = run_ort(model.SerializeToString(), x)
+    graph = TrainableGraph.load(taken(model, tmp_path, channels=4))
+    np.testing.assert_allclose(graph.forward(x), expected, atol=0.11)  # the values are not rounded any more
+    np.testing.assert_allclose(graph.initializers(graph.params)["fc.weight"], 2.54, rtol=1e-5)
+
+
+def test_float_layer_behind_a_quantised_trunk_leaves_it_as_it_is(tmp_path: Path) -> None:
+    data = taken(with_new_head(aware("per channel")), tmp_path, "new.*", channels=4)
+    graph = TrainableGraph.load(data)
+    assert graph.trunk is not None and "QuantizeLinear" in graph.trunk.operators
+
+
+def test_weight_may_be_chosen_by_the_name_that_its_layer_has_for_it(tmp_path: Path) -> None:
+    """As `show` prints it; the quantiser stores the exporter's own name."""
+    tensors: dict[str, Any] = {"onnx::MatMul_7_quantized": WEIGHT, "ws": Q["ws"], "wz": Q["wz"], "head.bias": normal(3)}
+    nodes = [
+        N("DequantizeLinear", ["onnx::MatMul_7_quantized", "ws", "wz"], ["f"]),
+        N("MatMul", ["x", "f"], ["m"], name="/head/MatMul"),
+        N("Add", ["head.bias", "m"], ["y"], name="/head/Add"),
+    ]
+    model = small(nodes, tensors, (3,), (3,))
+    graph = TrainableGraph.load(taken(model, tmp_path, "head.weight", channels=3))
+    assert [t.name for t in graph.layout] == ["head.weight"]
+
+
+@pytest.mark.parametrize("task", ["classify", "regress"])
+def test_lowest_value_of_zero_is_no_bound_of_logits(task: str, tmp_path: Path) -> None:
+    """A regressor may end in a Relu that the quantiser left out; logits were above zero in its samples."""
+    zero: dict[str, Any] = {
+        "low": np.array(-128, np.int8),
+        "as": np.array(0.01, np.float32),
+        "at": np.array(0, np.int8),
+    }
+    nodes = [
+        N("DequantizeLinear", ["w", "ws", "wz"], ["f"]),
+        N("MatMul", ["x", "f"], ["m"]),
+        N("QuantizeLinear", ["m", "as", "low"], ["q"]),
+        N("DequantizeLinear", ["q", "as", "low"], ["y"]),
+    ]
+    model = small(nodes, {**Q, **zero}, (3,), (3,))
+    card = msgspec.structs.replace(ROWS, channels=ROWS.channels[:3])
+    labels = ("a", "b", "c") if task == "classify" else ()
+    write_card(model, msgspec.structs.replace(card, task=task, labels=labels))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    graph = TrainableGraph.load(read_model(tmp_path / "m.onnx"))
+    assert ("Clip" in graph.operators) == (task == "regress")
+    assert not any("ends in Clip" in n for n in graph.notes)
