@@ -16,6 +16,7 @@ from ...system.choices import hint
 from ..card import Card
 from ..notes import note, notes
 from ..refusals import refuse
+from .columns import of_columns
 from .compare import real_inputs, results, samples
 from .pruning import prune
 
@@ -40,6 +41,8 @@ def choose_output(model: onnx.ModelProto, card: Card, where: str) -> bool:
         name = _listed(graph, card.output, where)
     else:
         found = _scores(graph, made)
+        if whole := of_columns(model, found, card.labels or [t.name for t in card.targets]):
+            return _leave(model, whole, made)
         if len(found) > 1:
             _refuse_several(model, card, found, where)
         if not found:

@@ -25,6 +25,7 @@ from .fitted import check_fitted
 from .float32 import to_float32
 from .float_input import float_input
 from .functions import without_functions
+from .group_norm import group_norm
 from .inputs import join_inputs
 from .kind import check_kind
 from .label_logits import label_logits
@@ -73,6 +74,7 @@ CONVERTING: tuple[Step, ...] = (
     check_random,
     without_ml,
     newer_opset,
+    group_norm,
     to_float32,
     dequantise,
 )

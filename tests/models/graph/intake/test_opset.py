@@ -131,3 +131,25 @@ def test_what_the_converter_does_not_know_is_refused_with_what_to_do(tmp_path: P
         ModelError, match=r"version converter of ONNX cannot bring it \([^/:]+\b.*\) to 13\. Export it again"
     ):
         taken(old(nodes, {**W, "s": normal(3, 6)}, (3, 6), 8), tmp_path)
+
+
+@pytest.mark.parametrize("opset", [18, 20])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_group_normalization_with_a_scale_for_each_group_trains(opset: int, groups: int, tmp_path: Path) -> None:
+    nodes = [
+        N("Conv", ["x", "w"], ["c"]),
+        N("GroupNormalization", ["c", "scale", "bias"], ["n"], num_groups=groups, epsilon=1e-3, name="norm"),
+        N("GlobalAveragePool", ["n"], ["g"]),
+        N("Flatten", ["g"], ["f"]),
+        N("MatMul", ["f", "v"], ["y"]),
+    ]
+    tensors = {"w": normal(4, 2, 3), "scale": normal(groups), "bias": normal(groups), "v": normal(4, 3)}
+    model, x = small(nodes, tensors, (2, 6), (3,), opset), normal(5, 2, 6)
+    expected = run_ort(model.SerializeToString(), x)
+    write_card(model, msgspec.structs.replace(CARD, targets=named((3,))))
+    data = taken(model, tmp_path)
+    graph = TrainableGraph.load(data)
+    assert {t.name for t in graph.layout} == {*tensors}
+    np.testing.assert_allclose(graph.forward(x), expected, atol=1e-5)
+    np.testing.assert_allclose(run_ort(data, x), expected, atol=1e-5)
+    check_gradient(onnx.ModelProto.FromString(data), x)

@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 import pytest
 from fedge_models.errors import ModelError
-from fedge_models.graph.card import Card, Channel, WindowSpec, read_card, write_card
+from fedge_models.graph.card import Card, Channel, Target, WindowSpec, read_card, write_card
 from fedge_models.graph.intake import read_model
 from fedge_models.graph.trainable import TrainableGraph
 from onnx import TensorProto, helper
-from support.graphs import N, check_gradient, normal, run_ort, small
+from support.graphs import N, check_gradient, ints, normal, run_ort, small
 
 CARD = Card("regress", tuple(Channel(c) for c in "abcd"), WindowSpec(1, 1, 1), features=("mean",))
 THREE = msgspec.structs.replace(CARD, task="classify", labels=("ok", "bad", "worse"))
@@ -140,3 +140,44 @@ def test_refusal_names_the_output_that_fits_the_card(card: Card, words: str, tmp
         taken(model, card, tmp_path)
     assert "y (n, 3), other (n, 2), inner (n, 5)" in str(refusal.value)
     assert str(refusal.value).endswith(words)
+
+
+def columns(how: str, names: list[str]) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+    """Nodes that give each column of y by a name of its own."""
+    if how == "Split":
+        return [N("Split", ["y"], [f"{n}.part" for n in names], axis=1, num_outputs=3)] + [
+            N("Squeeze", [f"{n}.part", "one"], [n]) for n in names
+        ], {"one": ints(1)}
+    each = {f"at{i}": ints(i) for i in range(4)}
+    if how == "Gather":
+        return [N("Gather", ["y", f"at{i}"], [n], axis=1) for i, n in enumerate(names)], each
+    parts = [N("Slice", ["y", f"at{i}", f"at{i + 1}", "at1"], [f"{n}.part"]) for i, n in enumerate(names)]
+    return [*parts, *(N("Reshape", [f"{n}.part", "flat"], [n]) for n in names)], {**each, "flat": ints(-1)}
+
+
+def in_columns(how: str, names: list[str]) -> onnx.ModelProto:
+    nodes, tensors = columns(how, names)
+    model = small([*NODES[:3], *nodes], {**WEIGHTS, **tensors}, (4,), (3,), opset=18)
+    del model.graph.output[:]
+    model.graph.output.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in names)
+    return model
+
+
+@pytest.mark.parametrize("how", ["Slice", "Split", "Gather"])
+@pytest.mark.parametrize("task", ["classify", "regress"])
+def test_columns_of_one_tensor_are_that_tensor(how: str, task: str, tmp_path: Path) -> None:
+    """As skl2onnx writes them with zipmap="columns"."""
+    names = ["i0", "i1", "i2"]
+    model, x = in_columns(how, names), normal(5, 4)
+    expected = np.stack([a.ravel() for a in _outputs(model, x)], axis=1)
+    targets = tuple(Target(n) for n in names) if task == "regress" else ()
+    card = THREE if task == "classify" else msgspec.structs.replace(CARD, targets=targets)
+    graph = TrainableGraph.load(taken(model, card, tmp_path))
+    np.testing.assert_allclose(graph.forward(x), expected, atol=1e-5)
+    assert [t.name for t in graph.layout] == ["body", "head"]
+    assert "output: y; left out: i0, i1, i2" in graph.notes
+
+
+def test_columns_with_the_names_of_labels_in_another_order_are_not_joined(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="has 3 outputs"):
+        taken(in_columns("Slice", ["bad", "ok", "worse"]), THREE, tmp_path)
