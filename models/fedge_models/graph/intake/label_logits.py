@@ -13,6 +13,7 @@ from ...errors import ModelError
 from ...protos import FLOAT
 from ..card import Card
 from ..notes import note
+from .ends import ends_in_layers
 from .one_output import LINEAR, run_output, set_output, sigmoid, through_shapes, without_copies, without_sigmoid
 from .probability import LOGITS, logits_of, sources
 from .pruning import prune
@@ -42,7 +43,7 @@ def label_logits(model: onnx.ModelProto, card: Card, where: str) -> bool:
             f"{where}: ends in a Softmax, whose probabilities add up to one: of several labels, one would deny the "
             "others. Export the logits or their sigmoids, or write task = 'classify' on the card"
         )
-    elif not sources(graph, name, makers) - {*LINEAR} or not _are_probabilities(model, card, name):
+    elif _are_logits(graph, name, makers) or not _are_probabilities(model, card, name):
         return False
     else:
         name = logits_of(graph, name)
@@ -72,6 +73,11 @@ def _joined(graph: onnx.GraphProto, join: onnx.NodeProto, parts: list[str]) -> s
     axis = next(a.i for a in join.attribute if a.name == "axis")
     graph.node.append(helper.make_node("Concat", parts, [LOGITS], axis=axis))
     return LOGITS
+
+
+def _are_logits(graph: onnx.GraphProto, name: str, makers: dict[str, onnx.NodeProto]) -> bool:
+    """Whether the graph tells that no probabilities are given, whatever the values are."""
+    return not sources(graph, name, makers) - {*LINEAR} or ends_in_layers(graph, name, makers)
 
 
 def _are_probabilities(model: onnx.ModelProto, card: Card, name: str) -> bool:

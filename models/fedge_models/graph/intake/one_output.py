@@ -20,6 +20,7 @@ from ..card import Card
 from ..notes import note
 from ..refusals import refuse
 from .compare import results, samples
+from .ends import ends_in_layers
 from .probability import LEAST, PRODUCT, SHAPED, logits_of, sources
 from .pruning import prune
 
@@ -31,7 +32,6 @@ LINEAR = (
     "MatMul", "Mul", "ReduceMean", "ReduceSum", "Reshape", "Slice", "Squeeze", "Sub", "Sum", "Transpose", "Unsqueeze",
 )  # fmt: skip
 BOUNDED = ("Clip", "Erf", "HardSigmoid", "Sin", "Softsign", "Tanh")
-LAYERS = ("Conv", "Gemm", "MatMul")
 PROBABILITIES = {PRODUCT, "Sigmoid", "Softmax"}
 SIGMOIDS = (
     "output: the logits before the sigmoids, of which each label had one; here exactly one label holds. Where several "
@@ -57,7 +57,9 @@ def one_output(model: onnx.ModelProto, card: Card, where: str) -> bool:
         name = _two_classes(graph, inner, softmax=True)
     elif width == 1:
         name = _single(model, card, name, makers, found, where)
-    elif _are_probabilities(found, width, classes) and not _gives_logits(graph, name, makers):
+    elif _are_probabilities(found, width, classes) and not (
+        (name in makers and makers[name].op_type == "Softmax") or ends_in_layers(graph, name, makers)
+    ):
         name = _from_probabilities(graph, name, inner)
         note(model, "output: Softmax of the logarithm of its probabilities, which are the same")
     elif inner is not None:
@@ -138,23 +140,6 @@ def _are_probabilities(found: NDArray[Any] | None, width: int, classes: int) -> 
     if found is None or width != classes or found.dtype.kind != "f":
         return False
     return bool((found >= 0).all() and np.allclose(found.sum(axis=1), 1, atol=1e-4))
-
-
-def _gives_logits(graph: onnx.GraphProto, name: str, makers: dict[str, onnx.NodeProto]) -> bool:
-    """Whether a Softmax follows the logits, or a layer gives them whose bias happens to add up to one.
-
-    A layer whose input is of probabilities may give probabilities.
-    """
-    stored = {t.name for t in graph.initializer}
-    if name in makers and makers[name].op_type == "Softmax":
-        return True
-    name, op = through_shapes(name, makers)
-    while op == "Add" and len(rest := [n for n in makers[name].input if n not in stored]) == 1:
-        name, op = through_shapes(rest[0], makers)
-    if op not in LAYERS or len(given := [n for n in makers[name].input[:2] if n not in stored]) != 1:
-        return False
-    made_of = sources(graph, given[0], makers)
-    return not made_of or not made_of <= PROBABILITIES
 
 
 def without_copies(name: str, makers: dict[str, onnx.NodeProto]) -> str:
