@@ -22,9 +22,8 @@ REFUSALS = {
     "network whose inputs are numbers",
     "categories": "{op} reads names of categories, and a gateway gives numbers. Let a channel give a number for each "
     "category, train the pipeline on these numbers, and export it again",
-    "control flow": "node {name!r} ({op}) has a graph inside, a branch or a loop, and nothing before it tells which "
-    "part runs. Export without: in PyTorch without torch.cond and torch.while_loop (torch.where chooses without a "
-    "branch), in Keras with unroll=True",
+    "control flow": "node {name!r} ({op}) has a graph inside, a branch or a loop, and {why}. Export without: in "
+    "PyTorch without torch.cond and torch.while_loop (torch.where chooses without a branch), in Keras with unroll=True",
     "sequence": "node {name!r} ({op}) handles a list of tensors, or a value that may be absent, and constants and "
     "shapes do not tell what is in it. Export with torch.cat or torch.stack of a fixed number of tensors in its place",
     "list input": "input {name!r} is {what}, and a gateway gives one tensor of numbers: a window, or its features. "
@@ -38,8 +37,7 @@ REFUSALS = {
     "attention (batch_first=True) run within each sample",
     "fixed batch": "gives for two samples at once something else than for each of them alone, first at node {name!r} "
     "({op}): it may hold the size of the batch that it was exported for, or calculate over the samples of a batch. "
-    "Export it with a variable batch: in PyTorch with an example of two samples and dynamic_shapes={{'x': {{0: "
-    "'batch'}}}} for the input x",
+    "Export it with a variable batch: {how}",
     "larger batch": "was exported for a batch of {batch}, which its nodes hold, and runs with no other. Export it "
     "with a variable batch: no number of samples in the code, and in PyTorch dynamic_shapes={{'x': {{0: 'batch'}}}} "
     "for the input x",
@@ -101,12 +99,22 @@ REFUSALS = {
 
 ONE_SAMPLE = (  # what was exported for a batch of one, where that could not be changed
     "runs with one sample, but not with two, so it was exported for a batch of one ({why}). Export it with a variable "
-    "batch: in PyTorch with an example of two samples and dynamic_shapes={{'x': {{0: 'batch'}}}} for the input x"
+    "batch: {how}"
 )
+VARIABLE_BATCH = {  # by who wrote the file; of others, as PyTorch wants it
+    "jax2onnx": "in jax2onnx with a name for its size, inputs=[('B', …)]",
+    "tf2onnx": "in Keras with an Input whose batch_size is not given, and an input_signature of None for it",
+}
+OF_PYTORCH = "in PyTorch with an example of two samples and dynamic_shapes={'x': {0: 'batch'}} for the input x"
 
 RUNTIMES = ("com.microsoft", "com.ms.", "ai.onnx.contrib", "nchwc", "com.nvidia", "trt.")
 QUANTISED = ("QLinear", "QGemm", "QAttention", "QEmbed", "DynamicQuantize", "MatMulInteger", "MatMulNBits", "QOrdered")
 FALLBACKS = ("org.pytorch", "aten", "prim", "torch")
+
+
+def variable_batch(producer: str) -> str:
+    """How a tool exports a batch of any size."""
+    return VARIABLE_BATCH.get(producer, OF_PYTORCH)
 
 
 def refuse(kind: str, where: str, **found: object) -> NoReturn:

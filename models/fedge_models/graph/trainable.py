@@ -28,7 +28,7 @@ from .fusion import fuse
 from .layout import Tensor, layout, mask
 from .notes import notes
 from .probing import own_range
-from .refusals import ONE_SAMPLE, refuse
+from .refusals import ONE_SAMPLE, refuse, variable_batch
 from .trunk import Trunk, cut
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class TrainableGraph:
     ) -> None:
         self.card: Card = read_card(model, where)
         self.notes: tuple[str, ...] = tuple(notes(model))  # what intake changed
-        self._where = where
+        self._where, self._how = where, variable_batch(model.producer_name)
         stored = onnx_file.tensors(model)
         self.stored: frozenset[str] = frozenset(stored)  # names of all tensors of the file, frozen ones too
         nodes.check_order(model, stored, where)
@@ -189,7 +189,7 @@ class TrainableGraph:
         except (ModelError, *nodes.TROUBLE) as e:
             if self._runs_one():
                 why = str(e).removeprefix(f"{self._where}: ")
-                raise ModelError(f"{self._where}: {ONE_SAMPLE.format(why=why)}") from e
+                raise ModelError(f"{self._where}: {ONE_SAMPLE.format(why=why, how=self._how)}") from e
             if isinstance(e, ModelError):
                 raise
             raise ModelError(f"{self._where}: cannot be trained here: {e}") from e

@@ -24,7 +24,7 @@ from ..protos import DOUBLE, FLOAT, FLOAT16, as_initializer, messages, value_inf
 from ..system.malloc import give_back
 from .nodes import alive
 from .onnx_file import tensors
-from .refusals import ONE_SAMPLE
+from .refusals import ONE_SAMPLE, variable_batch
 from .served_errors import Fault, explained, fault
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Cut(NamedTuple):
     parameters: int
     input: str
     outputs: tuple[str, ...]
+    producer: str  # who wrote the file
 
 
 def cut(model: onnx.ModelProto, led: set[str], trainable_ops: Collection[str], where: str) -> Cut | None:
@@ -71,7 +72,7 @@ def cut(model: onnx.ModelProto, led: set[str], trainable_ops: Collection[str], w
     outputs = tuple(dict.fromkeys(name for n in rest for name in n.input if name in made))
     operators = tuple(n.op_type for n in frozen.values())
     part, parameters = _extract(model, frozen, given, outputs)
-    return Cut(part, frozenset(frozen), operators, parameters, given, outputs)
+    return Cut(part, frozenset(frozen), operators, parameters, given, outputs, model.producer_name)
 
 
 def _leave_integers(graph: onnx.GraphProto, frozen: dict[int, Any], constants: Mapping[str, onnx.TensorProto]) -> None:
@@ -190,7 +191,7 @@ class Trunk:
         if self._session is None or not self._runs(np.zeros((1, *shape), np.float32)):
             return
         why = f"node {found.name!r} ({found.op}) of the frozen trunk" if found.op else found.why
-        raise ModelError(f"{self._where}: {ONE_SAMPLE.format(why=why)}")
+        raise ModelError(f"{self._where}: {ONE_SAMPLE.format(why=why, how=variable_batch(self._parts.producer))}")
 
     def _runs(self, x: Array) -> bool:
         try:

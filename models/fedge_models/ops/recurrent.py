@@ -16,6 +16,7 @@ from . import recurrent_cells as cells
 from .operator import Array, Backprop, Grads, Node
 from .recurrent_cells import Run
 
+BUILD = "Build the layer with these, or freeze it with all that lies before it"
 Several = tuple[tuple[Array, ...], Backprop]
 OUT, STATE = (2, 0, 1, 3), (1, 0, 2)  # axes of Y and of states in layout 1, taken from those of layout 0
 
@@ -68,14 +69,16 @@ def rnn(
     """ONNX RNN to (Y, Y_h), with Tanh, Relu or Sigmoid."""
     squash = node.attr("activations", [b"Tanh"] * len(w))
     if len(squash) != len(w) or not set(squash) <= {*cells.SQUASH}:
-        node.refuse(f"activations {_names(squash)} are not supported; expected {_names(list(cells.SQUASH), ' or ')}")
+        node.refuse(
+            f"activations {_names(squash)} are not supported; expected {_names(list(cells.SQUASH), ' or ')}. {BUILD}"
+        )
     return _layer(node, lambda d, *given: cells.rnn(*given, squash=squash[d]), x, w, r, b, lengths, [h0])
 
 
 def _same(node: Node, usual: list[bytes]) -> None:
     """Refuse other activations than the usual ones."""
     if (given := list(node.attr("activations", usual))) not in (usual, usual * 2):
-        node.refuse(f"activations {_names(given)} are not supported; expected {_names(usual)}")
+        node.refuse(f"activations {_names(given)} are not supported; expected {_names(usual)}. {BUILD}")
 
 
 def _names(activations: list[bytes], between: str = ", ") -> str:

@@ -20,7 +20,7 @@ from ..closeness import close, differ
 from ..notes import note
 from ..onnx_file import tensors
 from ..probing import own_range, tries
-from ..refusals import kind_of, refuse
+from ..refusals import kind_of, refuse, variable_batch
 from ..skeleton import Weights, skeleton, weights
 from .following import follow
 from .mixing import first_mixing
@@ -200,7 +200,8 @@ def _refuse_mixing(
 ) -> None:
     """Refuse by the node at which samples meet, or else by the `last`, where one is given."""
     if (node := first_mixing(model, name, parts, where) or last) is not None:
-        refuse("fixed batch" if fixed else "mixed", where, name=node.name or node.op_type, op=node.op_type)
+        found = {"name": node.name or node.op_type, "op": node.op_type, "how": variable_batch(model.producer_name)}
+        refuse("fixed batch" if fixed else "mixed", where, **found)
 
 
 def _take_over(graph: onnx.GraphProto, made: onnx.GraphProto) -> None:

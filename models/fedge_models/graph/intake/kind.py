@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -16,12 +17,13 @@ from ..onnx_file import tensors
 from ..refusals import kind_of, refuse
 from .lists import LISTS
 from .quantised_nodes import NODES
-from .subgraphs import reads
+from .subgraphs import behind_loops, inputs_by_value, reads
 
 if TYPE_CHECKING:
     import onnx
 
 TREES = ("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor")
+FOREST = re.compile(r"_operators\.\d+\.(weight_3|lefts|root_nodes|root_biases|leaf_nodes)$")  # by Hummingbird
 KERNELS = ("SVMClassifier", "SVMRegressor")
 CATEGORIES = ("CategoryMapper", "DictVectorizer")  # of texts always
 # Others of texts if they hold these.
@@ -70,11 +72,8 @@ def check_kind(model: onnx.ModelProto, card: Card, where: str) -> bool:
     _check_inputs(given, where)
     _check_sizes(model.graph, where)
     _check_text(model.graph, given, where)
+    _check_learners(model.graph, where)
     for position, node in enumerate(model.graph.node):
-        if node.op_type in TREES:
-            refuse("trees", where, op=node.op_type)
-        if node.op_type in KERNELS:
-            refuse("kernel", where, op=node.op_type)
         if position in living and _reads_names(node):
             refuse("categories", where, op=node.op_type)
         if position in living and node.domain and node.op_type.startswith(DYNAMIC):
@@ -86,10 +85,29 @@ def check_kind(model: onnx.ModelProto, card: Card, where: str) -> bool:
         if position in living and not node.domain and node.op_type in LISTS and node.op_type not in MADE:
             refuse("sequence", where, name=node.name or node.op_type, op=node.op_type)
         if position in living and any(a.HasField("g") or a.graphs for a in node.attribute):
-            refuse("control flow", where, name=node.name or node.op_type, op=node.op_type)
+            refuse("control flow", where, name=node.name or node.op_type, op=node.op_type, why=_why(model.graph, node))
     if not any(t.data_type in FLOATS and math.prod(t.dims) > 1 for t in model.graph.initializer):
         _check_runtime(model, living, where)
     return False
+
+
+def _check_learners(graph: onnx.GraphProto, where: str) -> None:
+    """Refuse trees, also those that were written as tensors, and what stores its training samples."""
+    for node in graph.node:
+        if node.op_type in TREES:
+            refuse("trees", where, op=node.op_type)
+        if node.op_type in KERNELS:
+            refuse("kernel", where, op=node.op_type)
+    for tensor in graph.initializer:
+        if FOREST.match(tensor.name):
+            refuse("trees", where, op=f"{tensor.name}, as Hummingbird writes it")
+
+
+def _why(graph: onnx.GraphProto, node: onnx.NodeProto) -> str:
+    """Why it is not known what of a node with graphs inside runs."""
+    if node.op_type == "If" and node.input[0] not in inputs_by_value(graph) | behind_loops(graph):
+        return "the number of samples, which is any at a gateway, decides which part runs"
+    return "nothing before it tells which part runs"
 
 
 def _check_inputs(given: Sequence[onnx.ValueInfoProto], where: str) -> None:

@@ -191,3 +191,45 @@ def test_file_of_an_optimiser_may_be_a_frozen_trunk(tmp_path: Path) -> None:
     x = normal(3, 4)
     w, head = (onnx.numpy_helper.to_array(t) for t in model.graph.initializer)
     assert abs(graph.forward(x) - x @ w @ head).max() < 1e-5
+
+
+def test_trees_that_were_written_as_tensors_are_trees(tmp_path: Path) -> None:
+    """As Hummingbird does: products, comparisons and steps, which PyTorch exports."""
+    nodes = [
+        N("Gemm", ["x", "_operators.0.weight_1"], ["g"], transB=1),
+        N("LessOrEqual", ["g", "_operators.0.bias_1"], ["l"]),
+        N("Cast", ["l"], ["c"], to=TensorProto.FLOAT),
+        N("MatMul", ["c", "_operators.0.weight_3"], ["y"]),
+    ]
+    tensors = {"weight_1": normal(3, 4), "bias_1": normal(3), "weight_3": normal(3, 2)}
+    model = small(nodes, {f"_operators.0.{n}": a for n, a in tensors.items()}, (4,), (2,))
+    write_card(model, CARD)
+    said = words(model.SerializeToString(), tmp_path)
+    assert said.startswith("_operators.0.weight_3, as Hummingbird writes it: these are trees")
+
+
+def test_branch_that_the_number_of_samples_decides_says_so(tmp_path: Path) -> None:
+    def branch(op: str) -> onnx.GraphProto:
+        out = helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)
+        return helper.make_graph([N(op, ["m"], ["inner"])], op, [], [out])
+
+    nodes = [
+        N("MatMul", ["x", "w"], ["m"]),
+        N("Shape", ["x"], ["shape"]),
+        N("Gather", ["shape", "at"], ["count"]),
+        N("Greater", ["count", "one"], ["several"]),
+        N("If", ["several"], ["y"], then_branch=branch("Relu"), else_branch=branch("Tanh"), name="choose"),
+    ]
+    model = small(nodes, {"w": normal(4, 2), "at": ints(0).reshape(()), "one": ints(1).reshape(())}, (4,), (2,))
+    write_card(model, CARD)
+    said = words(model.SerializeToString(), tmp_path)
+    assert "and the number of samples, which is any at a gateway, decides which part runs. Export" in said
+
+
+@pytest.mark.parametrize(
+    ("producer", "how"), [("jax2onnx", "inputs=[('B', …)]"), ("tf2onnx", "Keras"), ("other", "dynamic_shapes")]
+)
+def test_batch_that_stays_fixed_says_what_its_own_tool_needs(producer: str, how: str, tmp_path: Path) -> None:
+    model = onnx.ModelProto.FromString(refused()["fixed batch"])
+    model.producer_name = producer
+    assert how in words(model.SerializeToString(), tmp_path).partition("variable batch: ")[2]
