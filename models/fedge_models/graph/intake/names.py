@@ -18,6 +18,7 @@ import msgspec
 from ...protos import DOUBLE, FLOAT, FLOAT16
 from ..card import Card
 from ..notes import note
+from .earlier_names import add_names, earlier_names
 from .epsilons import epsilons
 from .free_names import FreeNames
 from .layers import Layers, is_generated
@@ -44,9 +45,22 @@ def own_names(model: onnx.ModelProto, card: Card, origin: Origins) -> tuple[Card
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
     transposed = "; a weight of a MatMul is the transpose of PyTorch's" if turned else ""
     note(model, f"named by their layers: {listed}{more}{transposed}")
-    new = {field: _renamed(getattr(card, field), found) for field in AS_WRITTEN}
-    new["local"] = _with_matched(card.local, found, [t.name for t in model.graph.initializer])
-    return msgspec.structs.replace(card, **new), True
+    add_names(model, found)
+    return _translated(model, card, found), True
+
+
+def with_new_names(model: onnx.ModelProto, card: Card) -> Card:
+    """A card that may have been written for the exporter's file, with the names of this one, which was taken in."""
+    return _translated(model, card, earlier_names(model))
+
+
+def _translated(model: onnx.ModelProto, card: Card, names: Mapping[str, str]) -> Card:
+    """The card, with the new names where it has old ones."""
+    if not names:
+        return card
+    new = {field: _renamed(getattr(card, field), names) for field in AS_WRITTEN}
+    new["local"] = _with_matched(card.local, names, [t.name for t in model.graph.initializer])
+    return msgspec.structs.replace(card, **new)
 
 
 def _found(model: onnx.ModelProto, origin: Origins, constants: Collection[str]) -> dict[str, str]:

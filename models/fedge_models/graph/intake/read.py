@@ -27,6 +27,7 @@ from . import passes
 from .constants import constants
 from .file import read_capped, take_in
 from .formats import check_format
+from .names import with_new_names
 from .own_scaling import own_scaling
 from .patterns import note_patterns
 
@@ -48,6 +49,7 @@ def read_model(path: Path, card: Card | Path | None = None, trainable: str | Non
     given = read_card_file(card) if isinstance(card, Path) else card
     found = given or read_card(model, str(path))
     if given is not None:
+        given = with_new_names(model, given)
         _note_replaced(model, given)
         found = _with_constants(model, given)
     found = msgspec.structs.replace(found, trainable=trainable or found.trainable)

@@ -145,3 +145,52 @@ def test_weight_of_a_layer_that_begins_as_smooth_filters_trains(tmp_path: Path) 
     model = small(nodes, {"front.weight": kernels, "v": normal(4, 1)}, (1, 12), (1,))
     write_card(model, Card("regress", (Channel("a"),), WindowSpec(1, 12, 1)))
     assert "front.weight" in trained(read_model(saved(model, tmp_path / "m.onnx")))
+
+
+def layers_of_pytorch() -> onnx.ModelProto:
+    """Two layers, whose weights the exporter numbered: taken in, they are body.weight and head.weight."""
+    nodes = [
+        N("MatMul", ["x", "onnx::MatMul_12"], ["m"], name="/body/MatMul"),
+        N("Add", ["m", "body.bias"], ["a"], name="/body/Add"),
+        N("Tanh", ["a"], ["t"]),
+        N("MatMul", ["t", "onnx::MatMul_13"], ["n"], name="/head/MatMul"),
+        N("Add", ["n", "head.bias"], ["y"], name="/head/Add"),
+    ]
+    tensors = {"onnx::MatMul_12": normal(4, 5), "body.bias": normal(5), "onnx::MatMul_13": normal(5, 1)}
+    model = small(nodes, tensors | {"head.bias": normal(1)}, (4,), (1,))
+    model.producer_name = "pytorch"
+    del model.metadata_props[:]  # no card yet
+    return model
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "found"),
+    [
+        ("local", "onnx::MatMul_13", "head.weight"),
+        ("local", "onnx::*", "body.weight,head.weight"),
+        ("local", "head.bias,onnx::MatMul_13", "head.bias,head.weight"),
+        ("trainable", "onnx::MatMul_13", "head.weight"),
+        ("trainable", "*.bias,onnx::MatMul_13", "*.bias,head.weight"),
+        ("shared", ("onnx::MatMul_13",), ("head.weight",)),
+    ],
+)
+def test_card_with_names_of_the_exporter_means_the_same_in_the_file_that_was_taken_in(
+    key: str, given: str | tuple[str, ...], found: str | tuple[str, ...], tmp_path: Path
+) -> None:
+    """Else what stays at a site would match nothing the second time, and be sent."""
+    card = msgspec.structs.replace(CARD, **{key: given})
+    first = read_model(saved(layers_of_pytorch(), tmp_path / "m.onnx"), card)
+    again = read_model(saved(onnx.ModelProto.FromString(first), tmp_path / "again.onnx"), card)
+    for data in (first, again):
+        assert getattr(TrainableGraph.load(data).card, key) == found
+    assert trained(again) == trained(first)
+    assert not any(n.startswith("card: ") for n in TrainableGraph.load(again).notes)
+
+
+def test_name_that_a_tensor_has_now_means_that_one(tmp_path: Path) -> None:
+    """Earlier names of others, or a damaged list of them, change nothing."""
+    first = onnx.ModelProto.FromString(read_model(saved(layers_of_pytorch(), tmp_path / "m.onnx"), CARD))
+    for text in ('{"head.bias":"body.bias"}', '{"head.bias":3}', "["):
+        next(e for e in first.metadata_props if e.key == "fedge.names").value = text
+        data = read_model(saved(first, tmp_path / "again.onnx"), msgspec.structs.replace(CARD, trainable="head.bias"))
+        assert trained(data) == {"head.bias"}
