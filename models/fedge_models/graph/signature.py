@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"
 INPUT = re.compile(r"^\w+: (\w+) target='([^']*)'", re.M)
 ATTRIBUTE = re.compile(r"(?!fedge\.|val_\d|_\d)(\d+\.)*[A-Za-z_]\w*(\.\w+)*$")  # as `state_dict` names it
+IN_CODE = re.compile(  # what the newer exporter calls a constant of the code; no attribute of a module
+    r"^(arange|const_cast|eye|full|full_like|linspace|ones|ones_like|scalar_tensor|zeros|zeros_like)(_default)?(_\d+)?$"
+)
 QUANTISED = ("DequantizeLinear", "QuantizeLinear")
 PARAMETER, PYTORCH = "PARAMETER", "pytorch"
 
@@ -37,4 +40,4 @@ def single_parameters(model: onnx.ModelProto) -> set[str]:
     if not singles or model.producer_name != PYTORCH:
         return set()
     steps = {n for node in model.graph.node if node.op_type in QUANTISED for n in node.input}
-    return {n for n in singles - steps if ATTRIBUTE.match(n)}
+    return {n for n in singles - steps if ATTRIBUTE.match(n) and not IN_CODE.match(n)}

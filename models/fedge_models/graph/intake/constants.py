@@ -23,7 +23,7 @@ from ..card import Card
 from ..nodes import carrying, laid_out_statistics, running_statistics
 from ..notes import note
 from ..onnx_file import array
-from ..signature import ATTRIBUTE, PARAMETER, PYTORCH, kinds, single_parameters
+from ..signature import ATTRIBUTE, IN_CODE, PARAMETER, PYTORCH, kinds, single_parameters
 from .epsilons import epsilons
 from .first_states import STATE, first_states
 from .known_filters import are_distances, are_symmetric, are_wavelets, is_window
@@ -64,7 +64,7 @@ NOTHING = "nothing but NaN, the other branch of a choice"
 LAYERS = re.compile(r"(^|[._])(weight|bias)(_|$|\.)")  # as PyTorch's own layers call their parameters
 STEPS = "calibrator_y"  # how skl2onnx calls those of an isotonic calibration
 VARIABLE = re.compile(r"ReadVariableOp|onnx::")  # of TensorFlow; what PyTorch's older exporter computed
-OF_CODE = "a constant of the code, as TensorFlow names it"
+OF_CODE = "a constant of the code, as the exporter names it"
 OPERAND = re.compile(r"/(x|y|Const(_\d+)?|Rsqrt)(:\d+)?$")  # of what is no variable: mul/y:0, batchnorm/Rsqrt:0
 TENSORFLOW = "tf2onnx"
 EPSILON = "an epsilon, which keeps a root, a logarithm or a divisor away from zero"
@@ -164,7 +164,8 @@ def _seen(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: st
     yield from ((n, MEAN) for n in written_means(model.graph, stored) if made_up(n))
     behind = Behind(model, stored)
     yield from (*behind.unscalers({n.rpartition(".")[2] for n, _ in found if "." in n}), *behind.inside())
-    yield from ((n, OF_CODE) for n in stored if model.producer_name == TENSORFLOW and OPERAND.search(n))
+    in_code = {TENSORFLOW: OPERAND, PYTORCH: IN_CODE}.get(model.producer_name)
+    yield from ((n, OF_CODE) for n in stored if in_code is not None and in_code.search(n))
 
 
 def _tables(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], where: str) -> Iterator[tuple[str, str]]:

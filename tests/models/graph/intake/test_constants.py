@@ -325,6 +325,26 @@ def test_constant_of_tensorflows_code_is_known_by_its_name(name: str, trained: b
     assert name in {t.name for t in told_of(tmp_path, case, {}, "another").layout}
 
 
+@pytest.mark.parametrize(
+    ("name", "trained"),
+    [
+        ("scalar_tensor_default", False),
+        ("full_like_2", False),
+        ("const_cast", False),
+        ("net.full", True),
+        ("fuller", True),
+    ],
+)
+@pytest.mark.parametrize("shape", [(4,), ()])
+def test_constant_of_pytorchs_code_is_known_by_its_name(
+    name: str, trained: bool, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    """A simplifier removes what the exporter said of it."""
+    case: Case = ([N("Tanh", ["x"], ["t"]), N("Add", ["t", name], ["y"])], {name: normal(*shape)}, (4,), (4,))
+    assert (name in {t.name for t in told_of(tmp_path, case, {}).layout}) is trained
+    assert name in {t.name for t in told_of(tmp_path, case, {name: "PARAMETER"}).layout}
+
+
 def test_variable_of_tensorflow_that_is_one_number_is_named(tmp_path: Path) -> None:
     graph = told_of(tmp_path, single("net/temperature/ReadVariableOp:0"), {}, "tf2onnx")
     assert [t.name for t in graph.layout] == ["weight"]
