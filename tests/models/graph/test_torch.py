@@ -254,6 +254,36 @@ def test_network_exported_in_training_mode_keeps_its_batch_norm(tmp_path: Path) 
     np.testing.assert_allclose(graph.forward(x.numpy()), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("fresh", [True, False])
+def test_network_exported_as_documented_keeps_its_batch_norm_with_its_own_statistics(
+    fresh: bool, tmp_path: Path
+) -> None:
+    """As docs/data-scientist/own-model.md says: tracing in training mode would move them towards the example."""
+    inner = nn.Sequential(nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4, momentum=0.3), nn.ReLU(), nn.Flatten())
+    net, x = nn.Sequential(inner, nn.Linear(120, 3)), 1 + torch.randn(5, 3, 32)
+    if not fresh:
+        net.train()(x)
+    net.eval()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    path, axes = tmp_path / "m.onnx", {"x": {0: "n"}, "y": {0: "n"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own making
+        torch.onnx.export(
+            net, (x[:2],), path, dynamo=False, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False,
+            dynamic_axes=axes, opset_version=17, input_names=["x"], output_names=["y"],
+        )  # fmt: skip
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    model = onnx.load(path)
+    write_card(model, msgspec.structs.replace(CARD, batch_norm="updated"))
+    path.write_bytes(model.SerializeToString())
+    data = read_model(path)
+    graph = TrainableGraph.load(data)
+    assert graph.statistics is not None and graph.statistics.sum() == 8
+    expected = net(x).detach().numpy()
+    np.testing.assert_allclose(run_ort(data, x.numpy()), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(graph.forward(x.numpy()), expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("exporter", EXPORTERS)
 @pytest.mark.parametrize("name", NETS)
 def test_export_with_default_arguments_takes_any_batch_and_a_gateways_windows(

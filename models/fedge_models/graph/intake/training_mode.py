@@ -12,11 +12,16 @@ from ...errors import ModelError
 from ..card import Card
 from ..notes import note
 from ..onnx_file import array, tensors
+from ..signature import PYTORCH
 
 if TYPE_CHECKING:
     import onnx
 
 NAMED = 8  # nodes that a note lists
+MOVED = (
+    "batch_norm: exported in training mode, in which tracing moves the running statistics towards the example before "
+    "they are written. To keep those of the network: net.eval() and training=TrainingMode.PRESERVE"
+)
 DROPOUT = "would always drop values, also where it decides (training=True); it drops them in training only"
 
 
@@ -34,6 +39,8 @@ def for_serving(model: onnx.ModelProto, card: Card, where: str) -> bool:
                 raise ModelError(f"{where}: node {node.name!r} (BatchNormalization): {used.pop()!r} is used elsewhere")
             mode.i, changed = 0, True
             del node.output[1:]
+            if model.producer_name == PYTORCH:
+                note(model, MOVED)
         if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2] in constants:
             changed = True
             always += (

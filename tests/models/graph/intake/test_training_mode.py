@@ -11,7 +11,7 @@ import pytest
 from fedge_models.errors import ModelError
 from fedge_models.graph.card import Card, Channel, WindowSpec, write_card
 from fedge_models.graph.intake import read_model
-from fedge_models.graph.intake.training_mode import DROPOUT
+from fedge_models.graph.intake.training_mode import DROPOUT, MOVED
 from fedge_models.graph.trainable import TrainableGraph
 from support.graphs import N, normal, run_ort, small
 
@@ -33,6 +33,24 @@ def test_dropout_that_is_always_on_is_switched_off_and_noted(on: bool, tmp_path:
     weight = onnx.numpy_helper.to_array(next(t for t in onnx.load_from_string(data).graph.initializer if t.name == "w"))
     np.testing.assert_allclose(run_ort(data, x), x @ weight, rtol=1e-5, atol=1e-6)
     assert [n for n in graph.notes if n.startswith("dropout: ")] == (["dropout: drop " + DROPOUT] if on else [])
+
+
+@pytest.mark.parametrize(("producer", "mode"), [("pytorch", 1), ("pytorch", 0), ("another", 1)])
+def test_statistics_that_tracing_moved_are_said(producer: str, mode: int, tmp_path: Path) -> None:
+    names = ["scale", "shift", "mean", "variance"]
+    outputs = ["n", "new_mean", "new_variance"] if mode else ["n"]
+    nodes = [
+        N("BatchNormalization", ["x", *names], outputs, training_mode=mode), N("MatMul", ["n", "w"], ["y"]),
+    ]  # fmt: skip
+    tensors = {n: 1 + normal(4) ** 2 for n in names} | {"w": normal(4, 2)}
+    model = small(nodes, tensors, (4,), (2,), 17)
+    model.producer_name = producer
+    write_card(model, CARD)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    data, x = read_model(tmp_path / "m.onnx"), normal(3, 4)
+    expected = (x - tensors["mean"]) / np.sqrt(tensors["variance"] + 1e-5) * tensors["scale"] + tensors["shift"]
+    np.testing.assert_allclose(run_ort(data, x), expected @ tensors["w"], rtol=1e-4, atol=1e-5)
+    assert (MOVED in TrainableGraph.load(data).notes) is (producer == "pytorch" and mode == 1)
 
 
 def test_random_node_that_the_output_of_the_card_does_not_need_is_no_hindrance(tmp_path: Path) -> None:
