@@ -42,6 +42,7 @@ from .outputs import choose_output
 from .provenance import mark_constants, origins
 from .quantised import dequantise
 from .randomness import check_random
+from .readable_names import readable_names
 from .rejoined import rejoin
 from .shapes import output_shape, own_dimension
 from .stated_opsets import stated_opsets
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 Step: TypeAlias = "Callable[[onnx.ModelProto, Card, str], bool]"
 FIRST: tuple[Step, ...] = (
     check_count,
+    readable_names,
     check_fitted,
     known_dimensions,
     in_order,
