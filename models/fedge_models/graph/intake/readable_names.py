@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..card import Card
 from ..notes import note
-from .subgraphs import graphs
+from .float32 import graphs
 
 if TYPE_CHECKING:
     import onnx
@@ -27,7 +27,8 @@ def readable_names(model: onnx.ModelProto, card: Card, where: str) -> bool:
         for field in FIELDS:
             if isinstance(old := getattr(message, field, ""), bytes):
                 setattr(message, field, _text(old, found))
-        for names in (getattr(message, "input", ()), getattr(message, "output", ())):
+        for field in ("input", "output"):
+            names: Any = getattr(message, field, [])
             for position, old in enumerate(names):
                 if isinstance(old, bytes):
                     names[position] = _text(old, found)

@@ -30,13 +30,14 @@ def damaged(name: str, times: int) -> bytes:
 
 @pytest.mark.parametrize("name", ["weight", "hidden", "layer"])
 def test_name_of_another_encoding_becomes_text(name: str, tmp_path: Path) -> None:
-    (tmp_path / "m.onnx").write_bytes(damaged(name, -1))
+    given = damaged(name, -1)
+    (tmp_path / "m.onnx").write_bytes(given)
     data, x = read_model(tmp_path / "m.onnx"), normal(5, 4)
     graph = TrainableGraph.load(data)
     made = f"{name[:2]}\\xfc{name[3:]}"
     assert [t.name for t in graph.layout] == [made if name == "weight" else "weight"]
     assert f"names: {made}: they were no UTF-8 in the file" in graph.notes
-    np.testing.assert_allclose(graph.forward(x), run_ort(damaged(name, -1), x), atol=1e-6)
+    np.testing.assert_allclose(graph.forward(x), run_ort(given, x), atol=1e-6)
     assert all(isinstance(n, str) for node in onnx.ModelProto.FromString(data).graph.node for n in node.input)
     (tmp_path / "m.onnx").write_bytes(data)
     assert read_model(tmp_path / "m.onnx") == data
