@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 from fedge_models.errors import ConfigError
+from fedge_models.messages.release import DRIFT_SHARE
 
 from ..config.load import load
 from .common import NO_MODEL, authority, config_option, json_option, with_entries, with_model
@@ -37,7 +38,7 @@ def rounds(federation: str | None, as_json: bool, config_path: Path) -> None:
     for model in store.models():
         if federation in (None, model.federation):
             for row in store.releases.listed(model.federation):
-                rows.append({"federation": model.federation, **_listed(row), **row.figures, **_sites(row, as_json)})
+                rows.append({"federation": model.federation, **_listed(row), **_figures(row), **_sites(row, as_json)})
             waiting = sorted(store.updates.arrivals(model.federation))
             rows.append({"federation": model.federation, "release": "open", "created": None, "rule": "", "in": waiting})
     show(rows, as_json, NO_MODEL, WIDTH)
@@ -153,6 +154,11 @@ def release_unpin(federation: str, config_path: Path) -> None:
 
 def _listed(row: ReleaseRow) -> dict[str, Any]:
     return {"release": row.version, "kind": row.kind, "created": row.created, "rule": row.rule}
+
+
+def _figures(row: ReleaseRow) -> dict[str, float]:
+    """The figures of a release, but for what its rule says of each."""
+    return {name: value for name, value in row.figures.items() if name != DRIFT_SHARE}
 
 
 def _sites(row: ReleaseRow, as_json: bool) -> dict[str, Any]:
