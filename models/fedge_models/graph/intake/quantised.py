@@ -28,7 +28,7 @@ from .compare import copied
 from .names import own_names
 from .provenance import origins
 from .pruning import prune
-from .quantised_nodes import NODES, weights_of
+from .quantised_nodes import NODES, clip, is_quantised, weights_of
 from .real_values import Work
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _replace(work: Work, where: str) -> None:
     for node in work.graph.node:
         if work.left_out.intersection(node.output):
             continue
-        made = NODES.get(node.op_type)
+        made = clip if is_quantised(work, node) else NODES.get(node.op_type)
         try:
             if made is not None:
                 made(work, node)

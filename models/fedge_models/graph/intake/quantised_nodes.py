@@ -59,6 +59,25 @@ def _quantize(work: Work, node: onnx.NodeProto) -> None:
         work.within(source, node.input[1], _input(node, 2), node.output[0], end, _given(node, "output_dtype", 0))
 
 
+def is_quantised(work: Work, node: onnx.NodeProto) -> bool:
+    """Whether a node clips quantised values, as for fewer bits than their type has."""
+    maker = work.makers.get(_input(node, 0)) if node.op_type == "Clip" else None
+    return maker is not None and maker.op_type == "QuantizeLinear"
+
+
+def clip(work: Work, node: onnx.NodeProto) -> None:
+    """Bounds of quantised values as real ones; none for a weight."""
+    maker = work.makers[node.input[0]]
+    if maker.input[0] in work.fixed:
+        work.same(node.input[0], node.output[0])
+        return
+    scale = float(work.number(maker.input[1]).item())
+    zero = float(work.number(maker.input[2]).item()) if _input(maker, 2) else 0.0
+    given = [_input(node, i) for i in (1, 2)]
+    bounds = [work.bound((float(work.number(n).item()) - zero) * scale) if n else "" for n in given]
+    work.add("Clip", node.input[0], *bounds, to=node.output)
+
+
 def _before_softmax(work: Work, names: set[str]) -> bool:
     return any(
         n.op_type in ("QLinearSoftmax", "Softmax") and set(n.output) & work.ends and names & {*n.input}

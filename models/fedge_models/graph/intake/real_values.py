@@ -14,7 +14,10 @@ from ..onnx_file import tensors
 if TYPE_CHECKING:
     import onnx
 
-RANGES = {2: (0, 255), 3: (-128, 127), 4: (0, 65535), 5: (-32768, 32767), 21: (0, 15), 22: (-8, 7)}
+RANGES = {
+    **{2: (0, 255), 3: (-128, 127), 4: (0, 65535), 5: (-32768, 32767), 21: (0, 15), 22: (-8, 7)},
+    **{17: (-448, 448), 18: (-240, 240), 19: (-57344, 57344), 20: (-57344, 57344)},  # floats of 8 bits
+}
 UINT8, FLOATS = 2, (FLOAT, FLOAT16, DOUBLE)
 SUFFIX = "_quantized"  # of weights, by ONNX Runtime's quantiser
 

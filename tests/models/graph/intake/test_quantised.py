@@ -312,3 +312,36 @@ def test_lowest_value_of_zero_is_no_bound_of_logits(task: str, tmp_path: Path) -
     graph = TrainableGraph.load(read_model(tmp_path / "m.onnx"))
     assert ("Clip" in graph.operators) == (task == "regress")
     assert not any("ends in Clip" in n for n in graph.notes)
+
+
+def test_bounds_of_fewer_bits_between_the_pair_are_those_of_the_values(tmp_path: Path) -> None:
+    """As Brevitas writes weights and values of four bits: they are bytes, and clipped."""
+    bounds = {"low": np.array(-8, np.int8), "high": np.array(7, np.int8), "s": np.array(0.1, np.float32)}
+    nodes = [node for name in ("x", "w") for node in (
+        N("QuantizeLinear", [name, "s", "z"], [f"{name}q"]),
+        N("Clip", [f"{name}q", "low", "high"], [f"{name}c"]),
+        N("DequantizeLinear", [f"{name}c", "s", "z"], [f"{name}d"]),
+    )]  # fmt: skip
+    tensors = {"w": np.clip(normal(3, 3), -0.8, 0.7), "z": np.array(0, np.int8), **bounds}
+    model, x = small([*nodes, N("MatMul", ["xd", "wd"], ["y"])], tensors, (3,), (3,)), 2 * normal(6, 3)
+    expected = run_ort(model.SerializeToString(), x)
+    data = taken(model, tmp_path, channels=3)
+    graph = TrainableGraph.load(data)
+    np.testing.assert_allclose(graph.forward(x), expected, atol=0.3)  # three products, rounded to 0.1
+    assert [t.name for t in graph.layout] == ["w"]
+    check_gradient(onnx.ModelProto.FromString(data), x)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2])
+def test_floats_of_eight_bits_become_those_of_32(kind: int, tmp_path: Path) -> None:
+    nodes = [node for name in ("x", "w") for node in (
+        N("QuantizeLinear", [name, "s", "z"], [f"{name}q"]), N("DequantizeLinear", [f"{name}q", "s", "z"], [f"{name}d"])
+    )]  # fmt: skip
+    tensors = {"w": normal(3, 3), "s": np.array(0.01, np.float32)}
+    model, x = small([*nodes, N("MatMul", ["xd", "wd"], ["y"])], tensors, (3,), (3,), opset=19), normal(6, 3)
+    model.graph.initializer.append(helper.make_tensor("z", kind, [], [0.0]))
+    model.ir_version = 9
+    expected = run_ort(model.SerializeToString(), x)
+    graph = TrainableGraph.load(taken(model, tmp_path, channels=3))
+    np.testing.assert_allclose(graph.forward(x), expected, atol=0.2 * np.abs(expected).max())  # two bits of fraction
+    assert [t.name for t in graph.layout] == ["w"]
