@@ -81,7 +81,9 @@ class Loops:
         turn = {id(n): i for i, n in enumerate(nodes)} if often else {}
         self._turns = {s: sorted(turn[id(r.node)] for r in read) for s, read in often.items()}
         self._each: set[str] = set()
+        self._looped: set[str] = set()  # kernels and matrices
         looped = [s for s, read in often.items() if s in self._layers and all(self.key(s, r) for r in read)]
+        self._looped.update(looped)
         self._each |= {s for s in often if s not in many and self._once_a_step(s, readers[s], looped)}
 
     def key(self, source: str, reader: Reader) -> str:
@@ -144,15 +146,16 @@ class Loops:
     def _beside(self, reader: Reader) -> str | None:
         """The looped matrix whose product a reader is computed with, in the same node or one close before.
 
-        Empty when that matrix is of no loop; None when there is none.
+        Empty when that matrix is of no loop; None when there is none, or only those of modules, which are called in one
+        that has no module itself.
         """
         at = [reader.node]
         for _ in range(BEHIND):
             read = {self._sources.get(n, n) for node in at for n in node.input}
             if found := [s for s in self._order if s in read]:
                 return found[0]
-            if self._layers & read:
-                return ""
+            if near := self._layers & read:
+                return None if near <= self._looped else ""
             at = [self._makers[n] for node in at for n in node.input if n in self._makers]
         return None
 

@@ -432,6 +432,32 @@ def test_fresh_vector_that_is_read_in_some_steps_only_is_parted(tmp_path: Path) 
     assert {n for n in trained(data) if n.startswith("D")} == {"D", *(f"D.{i}" for i in range(2, 6))}
 
 
+def leaking(steps: int, layer: str = "i.weight") -> list[onnx.NodeProto]:
+    """A leaky cell by hand: in each step, a decay of the network's own beside a layer, which is a module."""
+    nodes = [N("Tanh", ["x"], ["h0"])]
+    for t in range(steps):
+        call = f"/i_{t}/MatMul" if t else "/i/MatMul"
+        nodes.append(N("MatMul", [f"h{t}", layer.format(t)], [f"i{t}"], name=call if layer == "i.weight" else ""))
+        nodes.append(N("Mul", ["decay", f"h{t}"], [f"d{t}"]))
+        nodes.append(N("Add", [f"d{t}", f"i{t}"], [f"h{t + 1}"]))
+    return [*nodes, N("Tanh", [f"h{steps}"], ["n"])]
+
+
+def test_vector_of_the_network_itself_stays_one_in_a_loop_of_a_module(tmp_path: Path) -> None:
+    tensors = {"i.weight": 0.5 * normal(6, 6), "decay": normal(6)}
+    data = taken(network(*leaking(5), **tensors), tmp_path)
+    assert set(trained(data)) == {"i.weight", "decay", "head.weight"}
+    assert any("decay is read by 5 Mul and stays one tensor" in n for n in TrainableGraph.load(data).notes)
+    check_gradient(onnx.ModelProto.FromString(data), normal(5, 6))
+
+
+def test_vector_beside_a_layer_of_its_own_in_each_step_is_parted(tmp_path: Path) -> None:
+    """Five layers that began alike, each with a scale: nothing is a loop."""
+    tensors = {f"layer{t}": 0.5 * normal(6, 6) for t in range(5)}
+    data = taken(network(*leaking(5, "layer{}"), **tensors, decay=normal(6)), tmp_path)
+    assert len([n for n in trained(data) if n.startswith("decay")]) > 1
+
+
 def test_experts_that_were_equal_train_apart(tmp_path: Path) -> None:
     """All read the same input: a loop would compute the same thing again and again."""
     nodes = [N("MatMul", ["x", "w"], [f"e{i}"]) for i in range(5)]
