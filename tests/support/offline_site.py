@@ -62,8 +62,12 @@ class OfflineSite:
     def release(self, version: int) -> None:
         """Save a newer release with the same weights."""
         header = msgspec.structs.replace(self.head.header, version=version)
-        self.head = Release(header, header_hash(header), self.head.weights)
-        ChainStore(self.folder / "models").save("head", self.head)
+        self.take(Release(header, header_hash(header), self.head.weights))
+
+    def take(self, release: Release) -> None:
+        """Save a release as the newest."""
+        self.head = release
+        ChainStore(self.folder / "models").save("head", release)
 
     def participant(
         self, privacy: SitePrivacy | None = None, training: Training | None = None, uplink: Any = None

@@ -395,10 +395,10 @@ class Participant:
         if trained.delta is None:
             self._schedule.failed = True
             self._state(f"training on release {version} diverged; nothing is sent")
-            return
-        self._put_update(base, trained, spent, identity)
-        self.model.learn_alone(base, data)
-        self._next_poll = 0.0 if self._reachable else self._next_poll
+        else:
+            self._put_update(base, trained, spent, identity)
+            self._next_poll = 0.0 if self._reachable else self._next_poll
+        self.model.learn_alone(base, data)  # it takes nothing from the release, so a broken one does not stop it
 
     def _put_update(self, base: Release, trained: Trained, spent: Spent, identity: Identity) -> None:
         """Sign the update and put it into the spool, in one transaction with what it costs of the privacy budget."""

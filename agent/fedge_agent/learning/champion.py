@@ -33,6 +33,7 @@ PLANTED = 200  # faults
 LARGEST = 4.0  # of a planted fault, in standard deviations of a value; the smallest is a quarter
 TOGETHER = 3  # values that it changes, at most
 TINY = 1e-12
+LEAST_KNOWN = {"classify": 2, "multilabel": 1}  # classes or labels; an own model of one class has nothing to tell
 
 Judged = tuple[Array, Array, NDArray[Any]]  # outputs of the own model and of the release, and what is right
 
@@ -42,22 +43,39 @@ def choose(graph: TrainableGraph, release: Floats, own: Floats | None, data: Dat
 
     data: what the own model is trained on; held: held-back samples, for anomaly normal ones.
     """
-    if own is None:
-        return Blend(graph, release)
     known = _known(graph.card, data, held)
-    if known is not None and not known.any():
+    if own is None or (known is not None and known.sum() < LEAST_KNOWN[graph.card.task]):
         return Blend(graph, release)
     if not len(held.x):
         return Blend(graph, release, own, 1 / 2, known)
     some = _some(held)
     own_gives, release_gives = (outputs(graph, p, some.x) for p in (own, release))
+    mine, theirs = _sound(own_gives), _sound(release_gives)
+    both = mine & theirs
+    if 2 * both.sum() < len(both):  # an overflow: nothing compares with it
+        return Blend(graph, release, own, float(mine.sum() > theirs.sum()), known)
+    x, y, own_gives, release_gives = some.x[both], some.y[both], own_gives[both], release_gives[both]
     if graph.card.task == "anomaly":
-        faults = planted(some.x, np.random.default_rng(0))
-        seen = (outputs(graph, own, faults), outputs(graph, release, faults), faults)
-        share = believed(_told_apart((own_gives, release_gives, some.x), seen), len(some.x))
+        share = _by_planted(graph, release, own, (own_gives, release_gives, x))
     else:
-        share = share_of_own(graph.card, (own_gives, release_gives, some.y), known)
+        share = share_of_own(graph.card, (own_gives, release_gives, y), known)
     return Blend(graph, release, own, clear(share), known)
+
+
+def _by_planted(graph: TrainableGraph, release: Floats, own: Floats, normal: Judged) -> float:
+    """The share by how well faults that are planted in normal samples are told from these."""
+    faults = planted(normal[2], np.random.default_rng(0))
+    seen = tuple(outputs(graph, p, faults) for p in (own, release))
+    both = _sound(seen[0]) & _sound(seen[1])
+    if not both.any():
+        return 1 / 2
+    return believed(_told_apart(normal, (seen[0][both], seen[1][both], faults[both])), len(normal[2]))
+
+
+def _sound(outputs: Array) -> NDArray[np.bool_]:
+    """Which rows (n,) are numbers throughout."""
+    found: NDArray[np.bool_] = np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
+    return found
 
 
 def clear(share: float) -> float:
@@ -97,13 +115,23 @@ def planted(x: Array, rng: np.random.Generator) -> Array:
 
 
 def _known(card: Card, data: Data, held: Data) -> NDArray[np.bool_] | None:
-    """Which classes or labels (k,) the site has samples of, to learn from and to judge by; None: the task has none."""
+    """Which classes or labels (k,) the site has samples of, to learn from and to judge by, if any are held back.
+
+    None: the task has none.
+    """
+    if card.task not in LEAST_KNOWN:
+        return None
+    parts = [_met(card, d) for d in (data, held) if d is data or len(d.x)]
+    return np.logical_and(parts[0], parts[-1])
+
+
+def _met(card: Card, data: Data) -> NDArray[np.bool_]:
+    """Which classes the samples have; which labels some of them have and some lack."""
     if card.task == "classify":
-        counts = [np.bincount(d.y.astype(np.int64), minlength=len(card.labels)) for d in (data, held)]
-        return np.logical_and(*(c > 0 for c in counts))
-    if card.task == "multilabel":
-        return np.logical_and(*((d.y.min(axis=0) != d.y.max(axis=0)) for d in (data, held)))
-    return None
+        return np.bincount(data.y.astype(np.int64), minlength=len(card.labels)) > 0
+    y = data.y.reshape(len(data.y), len(card.labels))
+    found: NDArray[np.bool_] = (y > 0).any(axis=0) & (y <= 0).any(axis=0)
+    return found
 
 
 def _some(held: Data) -> Data:

@@ -7,6 +7,7 @@ The mean of probabilities, reconstructions or estimates is never further from th
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -34,13 +35,27 @@ class Mixing(NamedTuple):
     probabilities: bool = False
 
     def __call__(self, own: Array, release: Array) -> Array:
-        """Mix outputs (..., k)."""
+        """Mix outputs (..., k). Where one of the two gives no number, because it overflows, the other decides alone."""
+        with np.errstate(all="ignore"):
+            mixed = self._mixed(own, release)
+            if math.isfinite(np.add.reduce(mixed, axis=None)):
+                return mixed
+            mine, theirs = self._sound(own), self._sound(release)
+            found: Array = np.where(theirs, np.where(mine, mixed, release), own)
+            return found
+
+    def _mixed(self, own: Array, release: Array) -> Array:
         if self.task == "classify":
             return self._classes(own, release)
         if self.task == "multilabel":
             return self._labels(own, release)
         mixed: Array = release + np.float32(self.share) * (own - release)
         return mixed
+
+    def _sound(self, outputs: Array) -> NDArray[np.bool_]:
+        """Which outputs are numbers; of a classifier all of a row, or none."""
+        found: NDArray[np.bool_] = np.isfinite(outputs)
+        return found.all(axis=-1, keepdims=True) if self.task == "classify" else found
 
     def _classes(self, own: Array, release: Array) -> Array:
         """The own model divides among the classes that it knows what the release gives to these together."""

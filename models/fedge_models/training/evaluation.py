@@ -30,7 +30,8 @@ def evaluate(graph: TrainableGraph, x: Array, y: Ints | Array | None) -> dict[st
     anomaly: auroc where the labels (0/1) have both; its loss is the mean reconstruction error of rows not labelled 1.
     regress: rmse and mae in the target's unit; with several targets `rmse_<name>` of each.
     """
-    return figures(graph, predict(graph, x, logits=True), x, y)
+    with np.errstate(all="ignore"):  # of weights that diverged or overflow the figures are no numbers, which tells it
+        return figures(graph, predict(graph, x, logits=True), x, y)
 
 
 def figures(graph: TrainableGraph, out: Array, x: Array, y: Ints | Array | None) -> dict[str, float]:
@@ -54,7 +55,8 @@ def row_losses(graph: TrainableGraph, x: Array, y: Ints | Array | None) -> Array
         target = x
     elif graph.card.task == "regress":
         target = objective.scaled(graph.card, y, graph.output_shape)
-    return objective.row_losses(graph.card, out, target)  # type: ignore[arg-type]  # never None
+    with np.errstate(all="ignore"):  # of weights that overflow the losses are no numbers
+        return objective.row_losses(graph.card, out, target)  # type: ignore[arg-type]  # never None
 
 
 def predict(graph: TrainableGraph, x: Array, logits: bool = False) -> Array:

@@ -57,6 +57,17 @@ def test_a_release_that_the_canary_lets_pass_makes_no_site_worse_off(
         assert made.status()["own_share"] is None and _right(made) < 0.5
 
 
+def test_a_release_that_overflows_silences_no_site(at_end: AtEnd, tmp_path: Path) -> None:
+    """Training on it diverges, so it comes before the site's own model is trained, and nothing compares with it."""
+    site = _site(at_end, tmp_path)
+    huge = np.where(site.head.weights < 0, np.float32(-1e25), np.float32(1e25))
+    site.take(_turned(site.head, huge))
+    made = site.participant(training=LEARNS)
+    made.step()
+    assert made.status()["trainings"][-1]["diverged"] and "diverged" in made.status()["problem"]
+    assert made.status()["own_share"] == 1 and _right(made) > 0.9
+
+
 def test_a_restart_keeps_the_own_model_and_its_share(at_end: AtEnd, tmp_path: Path) -> None:
     site = _site(at_end, tmp_path)
     first = site.participant(training=LEARNS)

@@ -142,6 +142,35 @@ def test_a_site_of_one_class_leaves_all_others_to_the_release() -> None:
     x, weights = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32), graph.params.copy()
     one = Data(x, np.zeros(60, np.int64))
     blend = choose(graph, weights, weights + 1, one, one)
-    assert np.allclose(np.exp(blend.predict(x)).sum(axis=1), 1, atol=1e-5)
-    alone = choose(graph, weights, None, one, one).predict(x)
-    assert np.array_equal(blend.predict(x).argmax(axis=1), alone.argmax(axis=1))
+    assert blend.own is None and blend.alone is weights
+
+
+@pytest.mark.parametrize(
+    ("card", "y"),
+    [
+        (CLASSIFY, np.arange(60) % 2),
+        (LABELS, np.stack([np.arange(60) % 2, np.arange(60) // 2 % 2], axis=1)),
+        (REGRESS, np.linspace(0, 1, 60)),
+        (ANOMALY, np.zeros(60)),
+    ],
+    ids=["classify", "multilabel", "regress", "anomaly"],
+)
+def test_one_that_overflows_has_no_say(card: Card, y: NDArray[np.float64]) -> None:
+    size = 6 if card is ANOMALY else 2
+    model = zoo.autoencoder(card, 6, (2,)) if card is ANOMALY else zoo.mlp(card, 2, (4,))
+    graph = TrainableGraph.load(model.SerializeToString())
+    x, good = np.random.default_rng(0).normal(size=(60, size)).astype(np.float32), graph.params.copy()
+    broken, data = np.full_like(good, 1e30), Data(x, y)
+    assert choose(graph, broken, good, data, data).alone is good
+    assert choose(graph, good, broken, data, data).alone is good
+    few = Data(np.concatenate([x[:59], np.full((1, size), 1e38, np.float32)]), y)  # one sample proves nothing
+    assert np.isfinite(choose(graph, good * 2, good, data, few).share)
+
+
+def test_with_nothing_held_back_both_decide_on_what_the_site_has_samples_of() -> None:
+    graph = TrainableGraph.load(zoo.mlp(LABELS, 2, (4,)).SerializeToString())
+    x, weights = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32), graph.params.copy()
+    data, none = Data(x, np.stack([x[:, 0] > 0, x[:, 0] > 9], axis=1)), Data(x[:0], np.zeros((0, 2)))
+    blend = choose(graph, weights, weights + 1, data, none)
+    assert blend.share == 1 / 2 and blend.known is not None and blend.known.tolist() == [True, False]
+    assert choose(graph, weights, weights + 1, none, none).own is None

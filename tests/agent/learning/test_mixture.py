@@ -97,6 +97,20 @@ def test_no_logit_is_too_large_to_be_mixed() -> None:
         assert np.isfinite(Mixing(task, 0.5)(z, -z)).all()
 
 
+@pytest.mark.parametrize(
+    ("task", "broken"), [*((task, np.nan) for task in CARDS), ("classify", np.inf), ("regress", -np.inf)]
+)
+def test_where_one_gives_no_number_the_other_decides_alone(task: str, broken: float) -> None:
+    sound, hurt = np.full((2, 3), 0.25, np.float32), np.full((2, 3), 0.75, np.float32)
+    hurt[1, 2] = broken
+    for own, release in ((sound, hurt), (hurt, sound)):
+        mixing = Mixing(task, 0.5)
+        mixed = mixing(own, release)
+        np.testing.assert_array_equal(mixed[0], mixing(own[:1], release[:1])[0])
+        assert np.isfinite(mixed).all() and mixed[1, 2] == pytest.approx(0.25)
+    assert not np.isfinite(Mixing(task, 0.5)(hurt, hurt)).all()  # nobody knows, and nothing is made up
+
+
 def test_limits_and_decisions_are_of_both_models_together() -> None:
     data, graph, own, release = _two("anomaly")
     blend = Blend(graph, release, own, 0.5)
