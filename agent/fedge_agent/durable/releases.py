@@ -38,7 +38,7 @@ SEALED = b"fedge\x01"  # begins a file with its digest
 UNSEALED = ("head.cbor", "serving.cbor", "tuned.bin")  # versions up to 0.1 wrote these, and without a digest
 DIGEST_BYTES = 32
 GRAPHS = ("graph.onnx", "graph.copy.onnx")
-OF_SAMPLES = ("scale.cbor", "limits.cbor", "own.bin")  # these serve before they are stored
+OF_SAMPLES = ("scale.cbor", "limits.cbor", "own.bin", "share.cbor")  # these serve before they are stored
 RETRY_S = 10.0
 LOSSES = {
     **dict.fromkeys(GRAPHS, "the model is read from its copy, or fetched again"),
@@ -47,6 +47,7 @@ LOSSES = {
     "serving.cbor": "what served is fetched again",
     "tuned.bin": "the release serves as it came, until it is tuned to this site again",
     "own.bin": "this site's own model is trained anew",
+    "share.cbor": "how much this site's own model counts is found again from the stored samples",
     "scale.cbor": "the standardisation of this site is fitted again to the stored samples",
     "limits.cbor": "the limits of machines are made again from the stored samples",
 }
@@ -147,6 +148,14 @@ class ChainStore:
             return None
         weights = to_floats(data[len(graph) :])
         return weights if np.isfinite(weights).all() else None
+
+    def save_choice(self, data: bytes) -> None:
+        """Store how this site's own model and the release decide together."""
+        self._write("share.cbor", data)
+
+    def load_choice(self) -> bytes | None:
+        """How they did."""
+        return self._read("share.cbor")
 
     def save_scale(self, shape: tuple[int, ...], scale: Scale, samples: int, recipe: bytes = b"") -> None:
         """Store the standardisation of what serves; samples: how many it was fitted on; recipe: how those are made."""

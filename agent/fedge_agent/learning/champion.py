@@ -74,7 +74,7 @@ def _by_planted(graph: TrainableGraph, release: Floats, own: Floats, normal: Jud
 
 def _sound(outputs: Array) -> NDArray[np.bool_]:
     """Which rows (n,) are numbers throughout."""
-    found: NDArray[np.bool_] = np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
+    found: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(outputs).reshape(len(outputs), -1), axis=1)
     return found
 
 
@@ -130,7 +130,7 @@ def _met(card: Card, data: Data) -> NDArray[np.bool_]:
     if card.task == "classify":
         return np.bincount(data.y.astype(np.int64), minlength=len(card.labels)) > 0
     y = data.y.reshape(len(data.y), len(card.labels))
-    found: NDArray[np.bool_] = (y > 0).any(axis=0) & (y <= 0).any(axis=0)
+    found: NDArray[np.bool_] = np.logical_or.reduce(y > 0, axis=0) & np.logical_or.reduce(y <= 0, axis=0)
     return found
 
 

@@ -35,7 +35,7 @@ from ..samples.store import SampleStore
 from ..types import Array
 from .baselines import Baselines
 from .canary import CANARY_MIN, clearly_worse
-from .champion import choose
+from .kept_choice import KeptChoice
 from .limits import margins
 from .mixture import Blend, Mixing
 from .own_model import OwnModel
@@ -62,6 +62,7 @@ class _Adopted(NamedTuple):
     standardisation: Standardisation
     weights: SiteWeights
     own: OwnModel
+    choice: KeptChoice
     baselines: Baselines
 
 
@@ -148,6 +149,7 @@ class LocalModel:
             Standardisation(name, card, shape, chain, samples, least, plans, self._events),
             SiteWeights(name, graph, digest, self._config, chain, self._spool),
             OwnModel(graph, digest, self._config.training, chain),
+            KeptChoice(graph, chain),
             Baselines(name, graph, chain, samples, plans, least),
         )
 
@@ -327,10 +329,9 @@ class LocalModel:
             return
         graph, weights, release = model.graph, model.weights.current().copy(), model.weights.release
         held, others = self.usable(held=True), self.usable(held=False)
-        blend = choose(graph, weights, None if release is None else model.own.weights, others, held)
-        limit, limits = model.baselines.limits(
-            blend, held, others, made_for(blend.identity, scale, model.standardisation.recipe)
-        )
+        own, recipe = None if release is None else model.own.weights, model.standardisation.recipe
+        blend = model.choice.blend(weights, own, scale, recipe, others, held)
+        limit, limits = model.baselines.limits(blend, held, others, made_for(blend.identity, scale, recipe))
         bounds = margins(blend, held, self._config.confidence)
         version = release.header.version if release else 0
         made = Serving(

@@ -8,7 +8,7 @@ The mean of probabilities, reconstructions or estimates is never further from th
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from fedge_models.graph.card import Card
@@ -54,8 +54,10 @@ class Mixing(NamedTuple):
 
     def _sound(self, outputs: Array) -> NDArray[np.bool_]:
         """Which outputs are numbers; of a classifier all of a row, or none."""
-        found: NDArray[np.bool_] = np.isfinite(outputs)
-        return found.all(axis=-1, keepdims=True) if self.task == "classify" else found
+        sound: NDArray[np.bool_] = np.isfinite(outputs)
+        if self.task == "classify":
+            sound = np.logical_and.reduce(sound, axis=-1, keepdims=True)
+        return sound
 
     def _classes(self, own: Array, release: Array) -> Array:
         """The own model divides among the classes that it knows what the release gives to these together."""
@@ -104,10 +106,10 @@ class Blend(NamedTuple):
         return self.own if self.share == 1 and (self.known is None or self.known.all()) else None
 
     @property
-    def identity(self) -> bytes:
-        """Bytes that no other blend has: the weights of what decides, and the share and classes where two do."""
+    def identity(self) -> list[NDArray[Any]]:
+        """Arrays that no other blend has: the weights of what decides, and the share and classes where two do."""
         parts = [self.alone] if self.alone is not None else [self.release, self.own, np.float64(self.share), self.known]
-        return b"".join(np.ascontiguousarray(part).tobytes() for part in parts if part is not None)
+        return [np.asarray(part) for part in parts if part is not None]
 
     def predict(self, x: Array) -> Array:
         """What the two give for all rows of x (n, *input_shape): logits of classes and labels."""

@@ -4,22 +4,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cbor2
 import numpy as np
 from fedge_models.errors import WireError
 from fedge_models.messages.cbor import decode_cbor
 from fedge_models.training.standardise import Scale
+from numpy.typing import NDArray
 
 from .limits import Limit
 
 
-def made_for(model: bytes, scale: Scale, recipe: bytes = b"") -> bytes:
+def made_for(model: Sequence[NDArray[Any]], scale: Scale, recipe: bytes = b"") -> bytes:
     """What a limit depends on besides the samples: a digest of what decides (`model`), of the standardisation
     and of how samples are made (`recipe`)."""
-    parts = [scale.mean, scale.scale, *(scale.conditions or ()), *(scale.bounds or ())]
-    return hashlib.sha256(model + b"".join(np.ascontiguousarray(p).tobytes() for p in parts) + recipe).digest()
+    found = hashlib.sha256()
+    for part in (*model, scale.mean, scale.scale, *(scale.conditions or ()), *(scale.bounds or ())):
+        found.update(np.ascontiguousarray(part).data.cast("B"))
+    found.update(recipe)
+    return found.digest()
 
 
 def encode(made: bytes, limits: Mapping[str, Limit]) -> bytes:

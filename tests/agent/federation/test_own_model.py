@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from fedge_agent.config.schema import Training
 from fedge_agent.federation.participant import Participant
+from fedge_agent.samples.store import SampleStore
 from fedge_models.messages.release import Release, header_hash, weights_hash
 from fedge_models.privacy.budget import SitePrivacy
 from fedge_models.system.settings import Seconds
@@ -81,6 +82,21 @@ def test_a_restart_keeps_the_own_model_and_its_share(at_end: AtEnd, tmp_path: Pa
     (tmp_path / "models" / "own.bin").write_bytes(b"damaged")
     lost = site.participant(training=LEARNS)
     assert lost.status()["own_share"] is None and lost.serving is not None
+
+
+def test_a_site_that_lost_its_samples_decides_as_before(at_end: AtEnd, tmp_path: Path) -> None:
+    site = _site(at_end, tmp_path)
+    first = site.participant(training=LEARNS)
+    first.step()
+    site.samples.stop()
+    for file in tmp_path.glob("samples*"):
+        file.unlink()
+    site.samples = SampleStore(tmp_path / "samples", {"m": 1000})
+    lost = site.participant(training=LEARNS)
+    assert first.serving is not None and lost.serving is not None and sum(lost.status()["samples"].values()) == 0
+    assert lost.status()["own_share"] == first.status()["own_share"] > 0.5
+    row = np.array([0.1, -0.2], np.float32)
+    assert lost.serving.decide(row) == first.serving.decide(row)
 
 
 def test_the_aggregator_hears_the_share_but_not_with_privacy(at_end: AtEnd, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_one_that_overflows_has_no_say(card: Card, y: NDArray[np.float64]) -> No
     size = 6 if card is ANOMALY else 2
     model = zoo.autoencoder(card, 6, (2,)) if card is ANOMALY else zoo.mlp(card, 2, (4,))
     graph = TrainableGraph.load(model.SerializeToString())
-    x, good = np.random.default_rng(0).normal(size=(60, size)).astype(np.float32), graph.params.copy()
+    x, good = np.random.default_rng(0).normal(size=(60, size)).astype(np.float32), np.array(graph.params)
     broken, data = np.full_like(good, 1e30), Data(x, y)
     assert choose(graph, broken, good, data, data).alone is good
     assert choose(graph, good, broken, data, data).alone is good

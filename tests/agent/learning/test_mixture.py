@@ -6,6 +6,7 @@ import pytest
 from fedge_agent.learning.limits import Limit
 from fedge_agent.learning.mixture import Blend, Mixing, outputs
 from fedge_agent.learning.serving import MixedSession, Serving, Session
+from fedge_agent.learning.stored_limits import made_for
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
@@ -127,5 +128,6 @@ def test_blends_that_decide_otherwise_have_other_bytes() -> None:
     known = np.array([True, False, True])
     made = [Blend(graph, release), Blend(graph, release, own, 0.5), Blend(graph, release, own, 0.25)]
     made += [Blend(graph, release, own, 1.0), Blend(graph, release, own, 0.5, known), Blend(graph, own, release, 0.5)]
-    assert len({blend.identity for blend in made}) == len(made)
-    assert Blend(graph, release, own, 0.0).identity == Blend(graph, release).identity == release.tobytes()
+    scale = standardise.fit(X, graph.card)
+    assert len({made_for(blend.identity, scale) for blend in made}) == len(made)
+    assert all(blend.identity == [release] for blend in (Blend(graph, release, own, 0.0), Blend(graph, release)))

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the site's own model and the release decide together, kept for as long as both and the standardisation stay.
+
+Samples may be lost or unreadable, also before a restart. What decides must stay as it was then, with the limits that
+were made for it, and no release may come to decide alone because nothing is left to compare it with.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import NamedTuple
+
+import cbor2
+import numpy as np
+from fedge_models.errors import StorageError, WireError
+from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.messages.cbor import decode_cbor
+from fedge_models.messages.quantize import Floats
+from fedge_models.training.standardise import Scale
+from numpy.typing import NDArray
+
+from ..durable.releases import ChainStore
+from .champion import choose
+from .mixture import Blend
+from .stored_limits import made_for
+from .training import Data
+
+
+class Kept(NamedTuple):
+    """What was chosen, and for which models and standardisation (`made_for`); share: None, if the release alone has a
+    say."""
+
+    made_for: bytes
+    share: float | None
+    known: NDArray[np.bool_] | None
+
+
+class KeptChoice:
+    """The choice for one model file."""
+
+    def __init__(self, graph: TrainableGraph, chain: ChainStore) -> None:
+        self._graph, self._chain = graph, chain
+
+    def blend(self, release: Floats, own: Floats | None, scale: Scale, recipe: bytes, data: Data, held: Data) -> Blend:
+        """What decides: as it was kept for these models and this standardisation, else as samples say (`choose`)."""
+        if own is None:
+            return Blend(self._graph, release)
+        made, kept = made_for([release, own], scale, recipe), self._kept()
+        if kept is not None and kept.made_for == made:
+            return (
+                Blend(self._graph, release)
+                if kept.share is None
+                else Blend(self._graph, release, own, kept.share, kept.known)
+            )
+        if kept is not None and kept.share is not None and not (len(data.x) or len(held.x)):
+            return Blend(self._graph, release, own, 1 / 2, kept.known)
+        found = choose(self._graph, release, own, data, held)
+        if len(held.x):
+            self._keep(Kept(made, None if found.own is None else found.share, found.known))
+        return found
+
+    def _keep(self, choice: Kept) -> None:
+        with suppress(StorageError):  # it decides nevertheless
+            self._chain.save_choice(encode(choice))
+
+    def _kept(self) -> Kept | None:
+        found = decode(self._chain.load_choice())
+        if found is None or found.known is None:
+            return found
+        return found if len(found.known) == len(self._graph.card.labels) else None
+
+
+def encode(choice: Kept) -> bytes:
+    """The bytes to store."""
+    known = None if choice.known is None else choice.known.tolist()
+    return cbor2.dumps([choice.made_for, choice.share, known])
+
+
+def decode(data: bytes | None) -> Kept | None:
+    """A stored choice; None when there is none or it cannot be read."""
+    try:
+        made, share, known = decode_cbor(data or b"\x80", "share.cbor")
+        found = None if share is None else float(share)
+        classes = None if known is None else np.array(known, np.bool_)
+    except (WireError, ValueError, TypeError):
+        return None
+    return Kept(bytes(made), found, classes) if found is None or 0 <= found <= 1 else None
