@@ -16,6 +16,7 @@ from ...system.choices import hint
 from ..card import Card
 from ..notes import note, notes
 from ..refusals import refuse
+from .class_names import class_names, in_cards_order
 from .columns import of_columns
 from .compare import real_inputs, results, samples
 from .pruning import prune
@@ -29,10 +30,16 @@ LABELLING = ("ArgMax", "ArrayFeatureExtractor", "Cast", "Gather", "Identity", "L
 
 
 def choose_output(model: onnx.ModelProto, card: Card, where: str) -> bool:
-    """Leave the graph one output, in place. Return whether it had others.
+    """Leave the graph one output, in place, with labels in the card's order. Return whether anything changed.
 
     Raises ModelError when several could be meant, or the card names none of them.
     """
+    names = class_names(model, card)
+    changed = _choose(model, card, where)
+    return in_cards_order(model, card, names, where) or changed
+
+
+def _choose(model: onnx.ModelProto, card: Card, where: str) -> bool:
     graph = model.graph
     made = {o: n for n in graph.node for o in n.output}
     if len(graph.output) == 1 and any(n.startswith(CHOSEN) for n in notes(model)):
