@@ -112,8 +112,28 @@ def _peaks(rows: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.boo
 
 
 def is_filter_bank(values: NDArray[Any]) -> bool:
-    """Nowhere negative, with many exact zeros in a band: triangles of a mel scale, an identity, a running mean."""
+    """Nowhere negative, with many exact zeros in order: triangles of a mel scale, an identity, a mean, a neighbourhood.
+
+    Weights that are kept from being negative (a monotone network) have as many zeros, anywhere.
+    """
     if values.ndim != 2 or min(values.shape) < 4 or (values[0] < 0).any():
         return False
     zeros = values == 0
-    return bool((values >= 0).all() and 0.25 <= zeros.mean() < 1 and (~zeros).any(axis=0).mean() > 0.5)
+    if not (values >= 0).all() or not 0.25 <= zeros.mean() < 1 or (~zeros).any(axis=0).mean() <= 0.5:
+        return False
+    return _in_bands(~zeros) or _in_bands(~zeros.T) or _is_neighbourhood(values)
+
+
+def _in_bands(filled: NDArray[np.bool_]) -> bool:
+    """Whether what is filled of each row is in one piece, of long rows also around their ends."""
+    changes = (filled[:, 1:] != filled[:, :-1]).sum(axis=1)
+    around = filled[:, 0] != filled[:, -1]
+    inner = filled[:, 0] & filled[:, -1] & (changes > 0) & (filled.shape[1] < FEWEST)
+    return bool((changes + around <= 2).all() and not inner.any())
+
+
+def _is_neighbourhood(values: NDArray[Any]) -> bool:
+    """Whether a matrix says which values belong together: symmetric, or of few different numbers."""
+    if values.shape[0] == values.shape[1] and np.allclose(values, values.T, atol=EXACT * float(values.max())):
+        return True
+    return bool(np.unique(values).size <= max(values.shape))

@@ -34,6 +34,8 @@ COSINE = np.cos(np.pi * np.outer(AT + 0.5, np.arange(9)) / TIME).astype(np.float
 LONG = np.arange(64)
 HANN = (np.sin(np.pi * LONG / 64) ** 2)[:, None] * np.sin(2 * np.pi * np.outer(LONG, np.arange(1, 20)) / 64)
 MEL = np.maximum(0, 1 - np.abs(np.arange(16)[:, None] / 2 - np.arange(8)) / 1.5).astype(np.float32)
+LINKS = np.triu(np.random.default_rng(4).random((9, 9)) < 0.3, 1).astype(np.float32)
+NEAR = np.eye(9) + LINKS + LINKS.T
 MASK = np.triu(np.full((TIME, TIME), -np.inf, np.float32), 1)
 
 
@@ -52,6 +54,11 @@ CASES: dict[str, Case] = {
     "Fourier under a window": matrix(HANN),
     "mel": matrix(MEL),
     "identity": matrix(np.eye(8)),
+    "choice of columns": matrix(np.eye(16)[:, [3, 11, 2, 7, 15, 0, 9, 6, 4]]),
+    "sums over groups": matrix(np.eye(4)[[0, 2, 1, 3, 1, 2, 0, 3, 2, 1, 0, 3]] / 3),
+    "neighbours": matrix(NEAR / NEAR.sum(axis=1, keepdims=True)),
+    "neighbours, weighted alike": matrix(NEAR / np.sqrt(np.outer(NEAR.sum(axis=1), NEAR.sum(axis=1)))),
+    "smoothing around a circle": matrix(sum(w * np.roll(np.eye(9), k, 1) for k, w in ((-1, 0.2), (0, 0.5), (1, 0.3)))),
     "mean of a scaler": scaled("Sub"),
     "factor of a scaler": scaled("Div"),
     "positions": ([N("Tanh", ["x"], ["t"]), N("Add", ["t", "table"], ["y"])], {"table": sinusoids()}, (16, 8), (16, 8)),
@@ -100,6 +107,9 @@ WEIGHTS: dict[str, Case] = {
     "zeros": matrix(np.zeros((16, 9))),
     "ones": matrix(np.ones((16, 9))),
     "positive": matrix(np.abs(normal(16, 9))),
+    "rectified": matrix(np.maximum(normal(16, 9), 0)),
+    "rectified square": matrix(np.maximum(normal(8, 8), 0)),
+    "kept from being negative, and pruned": matrix(np.abs(normal(16, 9)) * (np.arange(144).reshape(16, 9) % 7 < 4)),
     "learnt positions": (
         [N("Tanh", ["x"], ["t"]), N("Add", ["t", "table"], ["y"])], {"table": 0.02 * normal(1, 16, 8)}, (16, 8), (16, 8)
     ),
