@@ -92,6 +92,7 @@ def _ai4i(data: Path) -> Problem:
 CASES = {"xsdd": Case(10, _xsdd), "fan": Case(20, SETS["fan"]), "skab": Case(20, SETS["skab"]), "ai4i": Case(10, _ai4i)}
 
 
+HOW: Mapping[str, Tables] = {"sleeper": {"after": 6}}  # how attacks are made other than by default: runs are short
 BYZANTINE = 0.3  # of the updates: what the rules are told, whatever the share is
 
 
@@ -158,7 +159,7 @@ def _own_models(name: str, seed: int, data: Path) -> Mapping[str, Floats]:
 def run(job: Job) -> tuple[Job, Found]:
     """Simulate one federation."""
     fleet = _fleet(job.set, job.seed, job.data)
-    own = {"sites": len(fleet.sites), "seed": job.seed, "attack": {"name": job.attack}, "hostile": job.share}
+    own = {"sites": len(fleet.sites), "seed": job.seed, "attack": {"name": job.attack, **HOW.get(job.attack, {})}, "hostile": job.share}
     config = Config(**{"drift_correction": DRIFT, **own, **RULES[job.rule]})
     try:
         made = simulate(config, "benchmark", fleet=fleet)
