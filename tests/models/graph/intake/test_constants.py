@@ -36,6 +36,7 @@ HANN = (np.sin(np.pi * LONG / 64) ** 2)[:, None] * np.sin(2 * np.pi * np.outer(L
 MEL = np.maximum(0, 1 - np.abs(np.arange(16)[:, None] / 2 - np.arange(8)) / 1.5).astype(np.float32)
 LINKS = np.triu(np.random.default_rng(4).random((9, 9)) < 0.3, 1).astype(np.float32)
 NEAR = np.eye(9) + LINKS + LINKS.T
+AROUND = 0.5 * np.eye(9) + 0.2 * np.roll(np.eye(9), -1, 1) + 0.3 * np.roll(np.eye(9), 1, 1)
 MASK = np.triu(np.full((TIME, TIME), -np.inf, np.float32), 1)
 
 
@@ -58,7 +59,7 @@ CASES: dict[str, Case] = {
     "sums over groups": matrix(np.eye(4)[[0, 2, 1, 3, 1, 2, 0, 3, 2, 1, 0, 3]] / 3),
     "neighbours": matrix(NEAR / NEAR.sum(axis=1, keepdims=True)),
     "neighbours, weighted alike": matrix(NEAR / np.sqrt(np.outer(NEAR.sum(axis=1), NEAR.sum(axis=1)))),
-    "smoothing around a circle": matrix(sum(w * np.roll(np.eye(9), k, 1) for k, w in ((-1, 0.2), (0, 0.5), (1, 0.3)))),
+    "smoothing around a circle": matrix(AROUND),
     "mean of a scaler": scaled("Sub"),
     "factor of a scaler": scaled("Div"),
     "positions": ([N("Tanh", ["x"], ["t"]), N("Add", ["t", "table"], ["y"])], {"table": sinusoids()}, (16, 8), (16, 8)),
