@@ -159,7 +159,12 @@ def _own_models(name: str, seed: int, data: Path) -> Mapping[str, Floats]:
 def run(job: Job) -> tuple[Job, Found]:
     """Simulate one federation."""
     fleet = _fleet(job.set, job.seed, job.data)
-    own = {"sites": len(fleet.sites), "seed": job.seed, "attack": {"name": job.attack, **HOW.get(job.attack, {})}, "hostile": job.share}
+    own = {
+        "sites": len(fleet.sites),
+        "seed": job.seed,
+        "attack": {"name": job.attack, **HOW.get(job.attack, {})},
+        "hostile": job.share,
+    }
     config = Config(**{"drift_correction": DRIFT, **own, **RULES[job.rule]})
     try:
         made = simulate(config, "benchmark", fleet=fleet)
