@@ -145,6 +145,16 @@ def _left_inputs() -> onnx.ModelProto:
     return model
 
 
+def _label_order() -> onnx.ModelProto:
+    """One score for two classes with names, as RidgeClassifier gives it."""
+    above = [N("Cast", ["y"], ["above"], to=TensorProto.BOOL), N("Cast", ["above"], ["class"], to=TensorProto.INT64)]
+    label = N("ArrayFeatureExtractor", ["classes", "class"], ["label"], domain=ML)
+    model = _file(N("MatMul", ["x", "w"], ["y"]), *above, label, width=1)
+    model.graph.initializer.append(helper.make_tensor("classes", TensorProto.STRING, [2], ["bad", "ok"]))
+    model.graph.output.append(helper.make_tensor_value_info("label", TensorProto.STRING, None))
+    return model
+
+
 def _opset() -> onnx.ModelProto:
     return _file(N("MatMul", ["x", "w"], ["y"]), opset=6)
 
@@ -340,6 +350,7 @@ def refused() -> dict[str, bytes]:
         "fallback": _fallback(),
         "outputs": _outputs(),
         "inputs": _inputs(),
+        "label order": _label_order(),
         "one value": _one_value(),
         "broken": _broken(),
         "sequence": _sequence(),

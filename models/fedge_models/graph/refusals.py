@@ -93,6 +93,8 @@ REFUSALS = {
     "give them on the card: centre and scale (the square root of the variance) of each channel",
     "inputs": "has {count} inputs: {inputs}. Say on the card what each takes: inputs = [{{ name = {first!r}, channels "
     "= […] }}, …], or a value instead of channels for a constant",
+    "label order": "names its labels {names}, the card has {labels}, and there is no score for each that could be put "
+    "in the card's order. Write the card's labels in the file's order",
     "one value": "gives one value for {labels} labels by {op}. Expected its logit or a Sigmoid for two labels, else a "
     "value for each label",
 }

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import ModelError
 from ...protos import attribute, tensor
 from ..card import Card
 from ..notes import note, notes
 from ..onnx_file import tensors
+from ..refusals import refuse
 from .compare import results, samples
 from .free_names import FreeNames
 
@@ -79,10 +79,7 @@ def in_cards_order(model: onnx.ModelProto, card: Card, names: Sequence[str], whe
         return note(model, f"{NAMES}the file has other names than the card, and they are taken in their order: {pairs}")
     found = results(model, samples(model, card))
     if found is not None and next(iter(found.values())).shape[1:] != (len(names),):
-        raise ModelError(
-            f"{where}: names its labels {', '.join(names)}, the card has {', '.join(card.labels)}, and there is no "
-            "score for each that could be put in the card's order. Write the card's labels in the file's order"
-        )
+        refuse("label order", where, names=", ".join(names), labels=", ".join(card.labels))
     _turn(model, [names.index(label) for label in card.labels])
     return note(model, f"{NAMES}the file has them in the order {', '.join(names)}; the output has them in the card's")
 
