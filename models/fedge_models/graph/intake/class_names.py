@@ -2,11 +2,13 @@
 """Bring scores into the order of the card's labels, where the file itself names its classes.
 
 scikit-learn sorts classes by name, so that ``bad`` comes before ``ok``: with labels in another order on the card, each
-would be taken for the other. Names that the card does not have are noted beside its own.
+would be taken for the other. Ultralytics writes a name for each number into the file's metadata. Names that the card
+does not have are noted beside its own.
 """
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 LISTS = ("classlabels_strings", "classlabels_ints", "classlabels_int64s")  # of ZipMap and of classifiers
 NAMES = "labels: "  # how the notes begin
+SAID = ("names", "class_names", "classes", "labels")  # keys of metadata; the first one by Ultralytics
 CHOOSING = ("ArrayFeatureExtractor", "Gather")  # a name by its number
 STRINGS, INTEGERS = 8, (6, 7)  # element types
 
@@ -46,6 +49,7 @@ def class_names(model: onnx.ModelProto, card: Card) -> list[str]:
 def _lists(model: onnx.ModelProto, count: int) -> Iterator[tuple[list[str], bool]]:
     """Each list of names in the graph, and whether they are words; stored ones only where there are as many."""
     stored = tensors(model)
+    yield from ((_said(entry.value), True) for entry in model.metadata_props if entry.key in SAID)
     for node in model.graph.node:
         given: dict[str, Any] = {a.name: attribute(a) for a in node.attribute if a.name in (*LISTS, "values_strings")}
         for key, values in given.items():
@@ -54,6 +58,16 @@ def _lists(model: onnx.ModelProto, count: int) -> Iterator[tuple[list[str], bool
         held = stored.get(node.input[0]) if node.op_type in CHOOSING and len(node.input) else None
         if held is not None and prod(held.dims) == count and held.data_type in (STRINGS, *INTEGERS):
             yield _held(held), held.data_type == STRINGS
+
+
+def _said(text: str) -> list[str]:
+    """Names in the file's metadata: a list, or a name by each number; nothing for another text."""
+    try:
+        found = ast.literal_eval(text)
+        named = [found[i] for i in range(len(found))] if isinstance(found, dict) else found
+    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
+        return []
+    return [str(n) for n in named] if isinstance(named, list) else []
 
 
 def _held(stored: onnx.TensorProto) -> list[str]:

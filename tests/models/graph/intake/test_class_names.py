@@ -105,3 +105,29 @@ def test_one_value_for_two_names_in_another_order_is_refused(tmp_path: Path) -> 
     model, _ = network("words beside", ["bad", "ok"], 1)
     with pytest.raises(ModelError, match="Write the card's labels in the file's order"):
         taken(model, msgspec.structs.replace(CARD, labels=("ok", "bad")), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("names", "{0: 'bad', 1: 'ok', 2: 'worse'}"),
+        ("names", "{2: 'worse', 1: 'ok', 0: 'bad'}"),
+        ("classes", '["bad", "ok", "worse"]'),
+    ],
+)
+def test_names_in_the_metadata_of_a_file_are_those_of_its_scores(key: str, text: str, tmp_path: Path) -> None:
+    model, alone = network("none", SORTED)
+    x = normal(6, 4)
+    helper.set_model_props(model, {key: text})
+    graph = TrainableGraph.load(taken(model, CARD, tmp_path))
+    np.testing.assert_allclose(graph.forward(x), run_ort(alone, x)[:, IN_CARDS], atol=1e-6)
+
+
+@pytest.mark.parametrize("text", ["bad", "{'a': 1}", "{0: 'bad'}", "[", "3", "['bad', 'ok']"])
+def test_metadata_that_names_no_three_classes_says_nothing(text: str, tmp_path: Path) -> None:
+    model, alone = network("none", SORTED)
+    x = normal(6, 4)
+    helper.set_model_props(model, {"names": text})
+    graph = TrainableGraph.load(taken(model, CARD, tmp_path))
+    np.testing.assert_allclose(graph.forward(x), run_ort(alone, x), atol=1e-6)
+    assert not any(n.startswith("labels: ") for n in graph.notes)
