@@ -32,6 +32,7 @@ OF_KERAS = ("keras2onnx", "tf2onnx")
 NAMED_BY_PYTORCH = re.compile(r"(^|/)onnx::|(^|[._/])bias_(ih_|hh_)?l\d")
 LAID_OUT = ("Concat", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 NAMED = 8  # that the note lists
+NONE = "a bias of zeros, in place of none: in Keras, that of an LSTM begins with ones at its forget gates"
 ABSENT = "the half of a recurrent layer's bias that the network has not"
 
 
@@ -58,11 +59,19 @@ def one_bias(model: onnx.ModelProto, card: Card, where: str) -> bool:
     _mark_halves(model)
     if found:
         _pad(graph, found)
-        names = ", ".join([*found][:NAMED]) + (f" and {len(found) - NAMED} more" if len(found) > NAMED else "")
+        none = {n for n in found if model.producer_name in OF_KERAS and _has_none(found[n], readers[n])}
+        for t in (t for t in graph.initializer if t.name in none):
+            t.doc_string = CONSTANT + NONE
+        _say(model, [n for n in found if n not in none])
+    return bool(found)
+
+
+def _say(model: onnx.ModelProto, found: list[str]) -> None:
+    if found:
+        names = ", ".join(found[:NAMED]) + (f" and {len(found) - NAMED} more" if len(found) > NAMED else "")
         note(
             model, f"bias: {names}: one for each gate, as the network has; the other half was zero and is no parameter"
         )
-    return bool(found)
 
 
 def _read_as_bias(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
@@ -93,6 +102,11 @@ def _half(bias: NDArray[Any], readers: list[onnx.NodeProto], producer: str) -> H
         return Half(second, (size, 0))
     fresh = not bias.any() and producer in OF_KERAS and not any(_resets_after(node) for node in readers)
     return Half(first, (0, size)) if fresh else None
+
+
+def _has_none(half: Half, readers: list[onnx.NodeProto]) -> bool:
+    """Whether an LSTM of Keras has no bias (`use_bias=False`): its exporter fills both halves with zeros."""
+    return not half.values.any() and all(node.op_type == "LSTM" for node in readers)
 
 
 def _resets_after(node: onnx.NodeProto) -> bool:

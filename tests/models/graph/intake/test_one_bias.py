@@ -106,11 +106,11 @@ def test_pytorch_has_two_biases_also_where_one_was_set_to_zero(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("op", "producer", "after", "biases"),
     [
-        ("LSTM", "tf2onnx", 0, 1),
+        ("LSTM", "tf2onnx", 0, 0),  # use_bias=False: else its forget gates begin with ones
         ("RNN", "tf2onnx", 0, 1),
         ("GRU", "tf2onnx", 0, 1),
         ("GRU", "tf2onnx", 1, 2),  # reset_after=True has two
-        ("LSTM", "keras2onnx", 0, 1),
+        ("LSTM", "keras2onnx", 0, 0),
         ("LSTM", "mxnet", 0, 2),  # nothing tells
         ("LSTM", "", 0, 2),
     ],
@@ -120,7 +120,10 @@ def test_of_a_bias_that_is_zero_as_a_whole_the_exporter_tells(
 ) -> None:
     more = {"linear_before_reset": after} if op == "GRU" else {}
     model = network(op, 1, halves(op, 1, False, False), producer, **more)
-    assert shape(TrainableGraph.load(taken(model, tmp_path)), "b") == (1, biases * GATES[op] * HIDDEN)
+    graph = TrainableGraph.load(taken(model, tmp_path))
+    assert shape(graph, "b") == ((1, biases * GATES[op] * HIDDEN) if biases else ())
+    assert graph.card.constants == (() if biases else ("b",))
+    assert any("a bias of zeros, in place of none" in n for n in graph.notes) is (not biases)
 
 
 def test_one_bias_of_two_layers_becomes_one_for_each(tmp_path: Path) -> None:
