@@ -398,7 +398,10 @@ class Participant:
         else:
             self._put_update(base, trained, spent, identity)
             self._next_poll = 0.0 if self._reachable else self._next_poll
-        self.model.learn_alone(base, data)  # it takes nothing from the release, so a broken one does not stop it
+        is_new = self.model.learn_alone(base, data)  # takes nothing from the release, so a broken one does not stop it
+        del data  # what serves is made of all samples, which are not to be in memory twice
+        if is_new:
+            self.model.serve_learnt()
 
     def _put_update(self, base: Release, trained: Trained, spent: Spent, identity: Identity) -> None:
         """Sign the update and put it into the spool, in one transaction with what it costs of the privacy budget."""

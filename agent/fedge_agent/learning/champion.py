@@ -13,6 +13,7 @@ by reconstruction alone, a model that reproduces everything, faults too, would b
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,9 @@ from .training import Data
 SHARES = np.linspace(0, 1, 17)
 CLEAR = 0.95  # a share beyond this, or below 1 less this, lets one of the two decide alone
 MOST = 2000  # held-back samples that are looked at
-PLANTED = 200  # faults
+PLANTED = 200  # faults, of large samples fewer
+FEWEST, MOST_VALUES = 20, 2**22  # of them, and in all of them together
+PART = 2**18  # values whose errors are computed at once, to bound memory
 LARGEST = 4.0  # of a planted fault, in standard deviations of a value; the smallest is a quarter
 TOGETHER = 3  # values that it changes, at most
 TINY = 1e-12
@@ -49,33 +52,43 @@ def choose(graph: TrainableGraph, release: Floats, own: Floats | None, data: Dat
     if not len(held.x):
         return Blend(graph, release, own, 1 / 2, known)
     some = _some(held)
-    own_gives, release_gives = (outputs(graph, p, some.x) for p in (own, release))
-    mine, theirs = _sound(own_gives), _sound(release_gives)
-    both = mine & theirs
-    if 2 * both.sum() < len(both):  # an overflow: nothing compares with it
-        return Blend(graph, release, own, float(mine.sum() > theirs.sum()), known)
-    x, y, own_gives, release_gives = some.x[both], some.y[both], own_gives[both], release_gives[both]
     if graph.card.task == "anomaly":
-        share = _by_planted(graph, release, own, (own_gives, release_gives, x))
+        share = _by_planted(graph, release, own, some.x)
     else:
-        share = share_of_own(graph.card, (own_gives, release_gives, y), known)
+        own_gives, release_gives = (outputs(graph, p, some.x) for p in (own, release))
+        mine, theirs = _sound(own_gives), _sound(release_gives)
+        both = mine & theirs
+        judged = own_gives[both], release_gives[both], some.y[both]
+        share = _overflow(mine, theirs) if _is_broken(both) else share_of_own(graph.card, judged, known)
     return Blend(graph, release, own, clear(share), known)
 
 
-def _by_planted(graph: TrainableGraph, release: Floats, own: Floats, normal: Judged) -> float:
-    """The share by how well faults that are planted in normal samples are told from these."""
-    faults = planted(normal[2], np.random.default_rng(0))
-    seen = tuple(outputs(graph, p, faults) for p in (own, release))
-    both = _sound(seen[0]) & _sound(seen[1])
-    if not both.any():
-        return 1 / 2
-    return believed(_told_apart(normal, (seen[0][both], seen[1][both], faults[both])), len(normal[2]))
+def _by_planted(graph: TrainableGraph, release: Floats, own: Floats, x: Array) -> float:
+    """The share by how well faults that are planted in normal samples x are told from these."""
+    normal = _squares(graph, own, release, x)
+    mine, theirs = np.isfinite(normal[:, 0]), np.isfinite(normal[:, 2])
+    both = mine & theirs
+    if _is_broken(both):
+        return _overflow(mine, theirs)
+    faults = _squares(graph, own, release, planted(x[both], np.random.default_rng(0)))
+    faults = faults[np.isfinite(faults).all(axis=1)]
+    return believed(_told_apart(_mixed(normal[both]), _mixed(faults)), int(both.sum())) if len(faults) else 1 / 2
 
 
 def _sound(outputs: Array) -> NDArray[np.bool_]:
     """Which rows (n,) are numbers throughout."""
     found: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(outputs).reshape(len(outputs), -1), axis=1)
     return found
+
+
+def _is_broken(sound: NDArray[np.bool_]) -> bool:
+    """Whether most samples cannot be compared, because an output overflows."""
+    return bool(2 * sound.sum() < len(sound))
+
+
+def _overflow(mine: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float:
+    """The share where one gives numbers for more samples than the other."""
+    return float(mine.sum() > theirs.sum())
 
 
 def clear(share: float) -> float:
@@ -97,18 +110,17 @@ def share_of_own(card: Card, judged: Judged, known: NDArray[np.bool_] | None = N
         return _by_labels(judged, known)
     own, release, y = judged
     right = objective.scaled(card, y, own.shape[1:])
-    errors = _errors((own, release, right)).mean(axis=1)
+    errors = _mixed(_products(own, release, right)).mean(axis=1)
     return believed(-errors / (2 * max(errors.min(), TINY)), len(y))
 
 
 def planted(x: Array, rng: np.random.Generator) -> Array:
     """Copies of standardised samples (n, ...) in which up to `TOGETHER` values are moved, as a fault would do."""
-    found = x[rng.integers(0, len(x), PLANTED)].copy()
-    rows = found.reshape(PLANTED, -1)
-    size = rows.shape[1]
-    for row, count, far in zip(
-        rows, rng.integers(1, TOGETHER + 1, PLANTED), rng.uniform(0.25, 1, PLANTED), strict=True
-    ):
+    size = math.prod(x.shape[1:])
+    number = max(FEWEST, min(PLANTED, MOST_VALUES // size))
+    found = x[rng.integers(0, len(x), number)]
+    rows = found.reshape(number, size)
+    for row, count, far in zip(rows, rng.integers(1, TOGETHER + 1, number), rng.uniform(0.25, 1, number), strict=True):
         chosen = rng.choice(size, min(int(count), size), replace=False)
         row[chosen] += far * LARGEST * rng.choice((-1, 1), len(chosen))
     return found
@@ -171,19 +183,39 @@ def _log_probability(logits: Array, labels: NDArray[np.int64]) -> NDArray[np.flo
     return found
 
 
-def _errors(judged: Judged) -> NDArray[np.float64]:
+def _squares(graph: TrainableGraph, own: Floats, release: Floats, x: Array) -> NDArray[np.float64]:
+    """`_products` of what the two reconstruct of x (n, ...), in bounded memory."""
+    rows = max(1, PART // math.prod(x.shape[1:]))
+    parts = [x[i : i + rows] for i in range(0, len(x), rows)]
+    found = [_products(outputs(graph, own, part), outputs(graph, release, part), part) for part in parts]
+    return np.concatenate(found)
+
+
+def _products(own: Array, release: Array, right: Array) -> NDArray[np.float64]:
+    """Mean squares and product of what the two are off, by row (n, 3): own squared, own times release, release squared.
+
+    Of each share these give the error of the mixture (`_mixed`). They are no numbers where an output is none.
+    """
+    a, b, y = (np.asarray(values, np.float64).reshape(len(own), -1) for values in (own, release, right))
+    with np.errstate(all="ignore"):
+        a, b = a - y, b - y
+        return np.stack([np.einsum("ij,ij->i", *pair) for pair in ((a, a), (a, b), (b, b))], axis=1) / y.shape[1]
+
+
+def _mixed(products: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean squared error of each share and row (shares, n)."""
-    own, release, right = (np.asarray(a, np.float64).reshape(len(judged[0]), -1) for a in judged)
-    return np.stack([np.square(release + s * (own - release) - right).mean(axis=1) for s in SHARES])
+    s = SHARES[:, None]
+    own, both, release = products.T
+    return np.maximum(s**2 * own + 2 * s * (1 - s) * both + (1 - s) ** 2 * release, 0)
 
 
-def _told_apart(normal: Judged, faults: Judged) -> NDArray[np.float64]:
-    """Mean log-likelihood, by share, of telling windows with faults from normal ones by their scores.
+def _told_apart(normal: NDArray[np.float64], faults: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean log-likelihood, by share, of telling windows with faults from normal ones by their scores (shares, n).
 
     Of each share by the line that divides two Gaussians of log scores with a common variance (Fisher 1936).
     """
     found = []
-    for low, high in zip(np.log(_errors(normal) + TINY), np.log(_errors(faults) + TINY), strict=True):
+    for low, high in zip(np.log(normal + TINY), np.log(faults + TINY), strict=True):
         apart, middle = high.mean() - low.mean(), (high.mean() + low.mean()) / 2
         slope = max(apart, 0) / max((low.var() + high.var()) / 2, TINY)
         found.append(

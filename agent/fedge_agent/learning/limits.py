@@ -33,6 +33,7 @@ class Limit(NamedTuple):
 
 ENOUGH = 50  # held-back windows of one machine; fewer come from few blocks of time, which show little of its cycle
 ABOVE = 2  # machines above a quantile that is taken over machines; of one machine nobody knows whether it is healthy
+PART = 2**20  # values that are reconstructed at once
 UNKNOWN = Limit(float("inf"))
 
 
@@ -110,10 +111,14 @@ def _as_rare_as_promised(limits: dict[str, Limit], own: Mapping[str, Scores], qu
 
 
 def _by_channel(blend: Blend, x: Array) -> Array:
-    """Mean squared error of each channel (n, channels)."""
-    if not len(x):
-        return np.zeros((0, len(blend.card.input_channels)), np.float32)
-    return ChannelErrors(blend.card, blend.input_shape)(blend.predict(x) - x)
+    """Mean squared error of each channel (n, channels), in bounded memory."""
+    found, errors = np.zeros((len(x), len(blend.card.input_channels)), np.float32), None
+    rows = max(1, PART // math.prod(x.shape[1:]))
+    for i in range(0, len(x), rows):
+        errors = errors or ChannelErrors(blend.card, blend.input_shape)
+        part = x[i : i + rows]
+        found[i : i + rows] = errors(blend.predict(part) - part)
+    return found
 
 
 class ChannelErrors:

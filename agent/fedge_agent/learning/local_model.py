@@ -250,17 +250,20 @@ class LocalModel:
         """The signed update of a training, and what is carried over to the next one; see `SiteWeights`."""
         return self._model.weights.make_update(base, trained, node, sequence, key, with_residual)
 
-    def learn_alone(self, base: Release, data: Data) -> None:
-        """After a training on `base`: train the site's own model, and serve with what is new of this site.
+    def learn_alone(self, base: Release, data: Data) -> bool:
+        """Train the site's own model after a training on `base`; whether there is something new of this site to serve.
 
-        That is the own model, and the tensors that the training changed and that stay here, if the card names any.
+        That is the own model, or tensors that the training changed and that stay here, if the card names any.
         """
         model = self._model
         changed = model.own.train(data, self.usable(held=True), base.header.version, self._pause)
-        if model.weights.some_stay_here:
+        return changed or model.weights.some_stay_here
+
+    def serve_learnt(self) -> None:
+        """Serve with what `learn_alone` made."""
+        if self._model.weights.some_stay_here:
             self._tune()
-        if changed or model.weights.some_stay_here:
-            self.serve()
+        self.serve()
 
     # what serves
 

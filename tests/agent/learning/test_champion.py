@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much a site's own model counts: half while nothing is known, all or nothing where data speak clearly."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from fedge_agent.config.schema import Training
 from fedge_agent.durable.releases import ChainStore
 from fedge_agent.learning.champion import SHARES, believed, choose, clear, planted, share_of_own
+from fedge_agent.learning.limits import threshold
 from fedge_agent.learning.own_model import OwnModel
 from fedge_agent.learning.training import Data
 from fedge_models.graph import zoo
@@ -174,3 +176,22 @@ def test_with_nothing_held_back_both_decide_on_what_the_site_has_samples_of() ->
     blend = choose(graph, weights, weights + 1, data, none)
     assert blend.share == 1 / 2 and blend.known is not None and blend.known.tolist() == [True, False]
     assert choose(graph, weights, weights + 1, none, none).own is None
+
+
+def test_large_windows_are_judged_in_little_memory() -> None:
+    """A gateway has 512 MB, of which the samples take up to 64 MiB."""
+    card = Card("anomaly", tuple(Channel(f"c{i}") for i in range(8)), WindowSpec(1000, 4096, 4096))
+    graph = TrainableGraph.load(zoo.autoencoder(card, (8, 4096), (2,)).SerializeToString())
+    x, weights = np.random.default_rng(0).normal(size=(100, 8, 4096)).astype(np.float32), np.array(graph.params)
+    data = Data(x, np.zeros(100))
+    tracemalloc.start()
+    try:
+        blend = choose(graph, weights, weights * 2, data, data)
+        judged = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        limit = threshold(blend, data, Data(x[:0], np.zeros(0)))
+        limited = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert blend.alone is None and np.isfinite(limit.score)
+    assert judged < 4 * x.nbytes and limited < 4 * x.nbytes
