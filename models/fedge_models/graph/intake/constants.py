@@ -29,7 +29,7 @@ from .first_states import STATE, first_states
 from .known_filters import are_distances, are_symmetric, are_wavelets, is_window
 from .known_values import are_positions, are_rotations, are_waves, is_filter_bank, is_mask, is_ramp, may_turn
 from .means import MEAN, written_means
-from .own_scaling import LEARNERS, PREPARED, prepared
+from .own_scaling import LEARNERS, PREPARED, SCALER, prepared
 from .preparation import ELEMENTWISE, Preparation
 from .provenance import bare_norms, marks
 from .standing_alone import standing_alone
@@ -57,6 +57,7 @@ LAID_OUT = (
 ROTATING = ("Mul", "RotaryEmbedding", "Where")
 BESIDE = 64  # tables in front of a sine's, among which its cosine's is looked for
 NAMED = 8  # tensors that a note lists
+LISTED = "listed on the card"
 GUESS = "this is a guess from its values and place, and no pattern trains it; if it is a parameter: trainable = '*,{}'"
 MADE_UP = "a scale or shift that an exporter made up for a GroupNorm"
 WEIGHTS = {("Conv", 1), ("ConvTranspose", 1), ("Gemm", 1), ("MatMul", 1)}
@@ -82,8 +83,10 @@ def constants(model: onnx.ModelProto, card: Card, where: str) -> dict[str, str]:
     _check_steps(model, card, where)
     singles, of_pytorch = single_parameters(model), kinds(model)
     stored = {t.name: t for t in model.graph.initializer if t.data_type == FLOAT and (len(t.dims) or t.name in singles)}
-    found: dict[str, str] = {n: "listed on the card" for n in card.constants if n in stored}
+    found: dict[str, str] = {n: LISTED for n in card.constants if n in stored}
     for name, what in _seen(model, stored, where):
+        if found.get(name) == LISTED and what in (SCALER, PREPARED):
+            found[name] = what  # also where the card of an earlier taking in lists it: no site may scale once more
         if name not in found and not _is_of_parameter(name, of_pytorch):
             found[name] = what
             certain = what in (MADE_UP, NOTHING, OF_CODE)

@@ -194,3 +194,21 @@ def test_name_that_a_tensor_has_now_means_that_one(tmp_path: Path) -> None:
         next(e for e in first.metadata_props if e.key == "fedge.names").value = text
         data = read_model(saved(first, tmp_path / "again.onnx"), msgspec.structs.replace(CARD, trainable="head.bias"))
         assert trained(data) == {"head.bias"}
+
+
+@pytest.mark.parametrize("producer", ["", "skl2onnx"])
+def test_scaler_of_the_file_is_still_one_when_the_card_is_given_again(producer: str, tmp_path: Path) -> None:
+    """Else each site would standardise what the file scales, or a note would say that nothing does."""
+    nodes = [
+        N("Sub", ["x", "mean"], ["c"]), N("Div", ["c", "std"], ["s"]), N("MatMul", ["s", "coef"], ["m"]),
+        N("Add", ["m", "intercept"], ["y"]),
+    ]  # fmt: skip
+    tensors = {"mean": 50 + normal(4), "std": 1 + normal(4) ** 2, "coef": normal(4, 1), "intercept": normal(1)}
+    model = small(nodes, tensors, (4,), (1,))
+    model.producer_name = producer
+    card = msgspec.structs.replace(CARD, features=("mean",))
+    first = read_model(saved(model, tmp_path / "m.onnx"), card)
+    again = read_model(saved(onnx.ModelProto.FromString(first), tmp_path / "again.onnx"), card)
+    one, other = (TrainableGraph.load(data) for data in (first, again))
+    assert one.card.scaling == other.card.scaling == "file" and one.card.constants == other.card.constants
+    assert set(one.notes) >= {n for n in other.notes if n.startswith("scaler: ")}
