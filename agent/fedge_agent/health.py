@@ -154,6 +154,11 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
             "Windows that came before the model could decide and are not decided on, by asset",
             {k: v["windows_undecided"] for k, v in assets.items()},
         ),
+        (
+            "decided_by_one",
+            "Windows on which this site's own model or the release decided alone, as the other overflowed, by model",
+            {k: v["decided_by_one"] for k, v in status["models"].items()},
+        ),
         ("gaps", "Gaps longer than a window, by asset", {k: v["counters"]["gaps"] for k, v in assets.items()}),
         (
             "clock_jumps",

@@ -93,6 +93,7 @@ class LocalModel:
         self._plans, self._events = plans or {}, events
         self._adopted: _Adopted | None = None
         self._is_making = False  # a standardisation or limit
+        self._by_one_before = 0  # see `decided_by_one`; with what served before
         self.own_share: float | None = None  # how much the site's own model counts in what serves; None: there is none
 
     @property
@@ -114,6 +115,11 @@ class LocalModel:
     def left_out(self) -> int:
         """Stored samples that count for no limit and no training, because a value in them is wild."""
         return self._adopted.data.left_out if self._adopted else 0
+
+    @property
+    def decided_by_one(self) -> int:
+        """Windows on which the own model or the release decided alone, as the other overflowed there."""
+        return self._by_one_before + (self.serving.session.by_one if self.serving else 0)
 
     @property
     def doubtful(self) -> list[str]:
@@ -341,6 +347,7 @@ class LocalModel:
             self._session(blend), graph.card, version, scale, limit, graph.gives_probabilities, limits, bounds
         )
         made.past = self._past(made)
+        self._by_one_before, made.session.by_one = self.decided_by_one, 0
         self.own_share = None if blend.own is None else blend.share
         self.serving = made
 

@@ -7,7 +7,6 @@ The mean of probabilities, reconstructions or estimates is never further from th
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..types import Array
 
+HUGE = 1e18  # the square of a value beyond is none that float32 can hold, and a score that is none alarms nobody
 LEAST = np.float32(1e-30)  # probability, of which the logarithm is taken
 
 
@@ -36,13 +36,16 @@ class Mixing(NamedTuple):
 
     def __call__(self, own: Array, release: Array) -> Array:
         """Mix outputs (..., k). Where one of the two gives no number, because it overflows, the other decides alone."""
+        return self.mix(own, release)[0]
+
+    def mix(self, own: Array, release: Array) -> tuple[Array, bool]:
+        """Return the mixture, and whether it is of both throughout."""
         with np.errstate(all="ignore"):
             mixed = self._mixed(own, release)
-            if math.isfinite(np.add.reduce(mixed, axis=None)):
-                return mixed
+            if np.abs(mixed).max(initial=0) < HUGE:
+                return mixed, True
             mine, theirs = self._sound(own), self._sound(release)
-            found: Array = np.where(theirs, np.where(mine, mixed, release), own)
-            return found
+            return np.where(theirs, np.where(mine, mixed, release), own), bool(mine.all() and theirs.all())
 
     def _mixed(self, own: Array, release: Array) -> Array:
         if self.task == "classify":
@@ -53,8 +56,8 @@ class Mixing(NamedTuple):
         return mixed
 
     def _sound(self, outputs: Array) -> NDArray[np.bool_]:
-        """Which outputs are numbers; of a classifier all of a row, or none."""
-        sound: NDArray[np.bool_] = np.isfinite(outputs)
+        """Which outputs are numbers to decide by; of a classifier all of a row, or none."""
+        sound: NDArray[np.bool_] = np.abs(outputs) < (HUGE if self.task in ("anomaly", "regress") else np.inf)
         if self.task == "classify":
             sound = np.logical_and.reduce(sound, axis=-1, keepdims=True)
         return sound

@@ -61,7 +61,13 @@ def losses(status: dict[str, Any]) -> list[tuple[str, ...]]:
     made += [("lost", kind) for kind in status["lost"]]
     made += [("labels", "a", k) for k, n in status["labels"]["a"].items() if isinstance(n, int)]
     made += [("sources", "s", "counts", "anything"), ("inbox", "unreadable"), ("inbox", "set_aside")]
-    return [*made, ("event_book", "trimmed"), ("models", "m", "left_out"), ("models", "m", "samples_before")]
+    return [
+        *made,
+        ("event_book", "trimmed"),
+        ("models", "m", "left_out"),
+        ("models", "m", "samples_before"),
+        ("models", "m", "decided_by_one"),
+    ]
 
 
 def test_each_loss_is_in_the_text(status: dict[str, Any]) -> None:

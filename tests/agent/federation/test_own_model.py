@@ -69,6 +69,17 @@ def test_a_release_that_overflows_silences_no_site(at_end: AtEnd, tmp_path: Path
     assert made.status()["own_share"] == 1 and _right(made) > 0.9
 
 
+def test_windows_that_one_decided_alone_stay_counted_when_something_else_serves(at_end: AtEnd, tmp_path: Path) -> None:
+    site = _site(at_end, tmp_path)
+    made = site.participant(training=LEARNS)
+    made.step()
+    assert made.serving is not None and made.status()["decided_by_one"] == 0
+    made.serving.session.by_one = 3
+    for _ in range(2):
+        made.model.serve()
+        assert made.status()["decided_by_one"] == 3 and made.serving.session.by_one == 0
+
+
 def test_a_restart_keeps_the_own_model_and_its_share(at_end: AtEnd, tmp_path: Path) -> None:
     site = _site(at_end, tmp_path)
     first = site.participant(training=LEARNS)

@@ -107,9 +107,31 @@ def test_where_one_gives_no_number_the_other_decides_alone(task: str, broken: fl
     for own, release in ((sound, hurt), (hurt, sound)):
         mixing = Mixing(task, 0.5)
         mixed = mixing(own, release)
+        assert not mixing.mix(own, release)[1] and mixing.mix(own[:1], release[:1])[1]
         np.testing.assert_array_equal(mixed[0], mixing(own[:1], release[:1])[0])
         assert np.isfinite(mixed).all() and mixed[1, 2] == pytest.approx(0.25)
     assert not np.isfinite(Mixing(task, 0.5)(hurt, hurt)).all()  # nobody knows, and nothing is made up
+
+
+@pytest.mark.parametrize("task", CARDS)
+def test_windows_that_one_decides_alone_are_counted(task: str) -> None:
+    data, graph, own, release = _two(task)
+    scale, mixing = standardise.fit(X, graph.card), Mixing(task, 0.5)
+    both = Serving(_session(data, graph, own, release, mixing), graph.card, 1, scale)
+    one = Serving(_session(data, graph, own, np.full_like(release, np.nan), mixing), graph.card, 1, scale)
+    alone = Serving(Session(data, graph.initializers(own)), graph.card, 1, scale)
+    for row in X[:5]:
+        assert one.decide(row).score == pytest.approx(alone.decide(row).score)
+        assert np.isfinite(both.decide(row).score)
+    assert [made.session.by_one for made in (one, both, alone)] == [5, 0, 0]
+
+
+def test_a_value_whose_square_overflows_is_no_number() -> None:
+    """An infinite score alarms nobody."""
+    x, far = np.zeros(4, np.float32), np.array([0, 1e25, 0, -1e25], np.float32)
+    for task in ("anomaly", "regress"):
+        mixed, of_both = Mixing(task, 0.5).mix(x + 1, far)
+        assert mixed.tolist() == [0.5, 1, 0.5, 1] and not of_both
 
 
 def test_limits_and_decisions_are_of_both_models_together() -> None:
