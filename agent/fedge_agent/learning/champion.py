@@ -46,11 +46,14 @@ def choose(graph: TrainableGraph, release: Floats, own: Floats | None, data: Dat
 
     data: what the own model is trained on; held: held-back samples, for anomaly normal ones.
     """
-    known = _known(graph.card, data, held)
-    if own is None or (known is not None and known.sum() < LEAST_KNOWN[graph.card.task]):
+    least, known, learnt = LEAST_KNOWN.get(graph.card.task, 0), None, None
+    if least:
+        learnt = _met(graph.card, data)
+        known = learnt & _met(graph.card, held)
+    if own is None or (learnt is not None and learnt.sum() < least):
         return Blend(graph, release)
-    if not len(held.x):
-        return Blend(graph, release, own, 1 / 2, known)
+    if not len(held.x) or (known is not None and known.sum() < least):  # nothing to judge by
+        return Blend(graph, release, own, 1 / 2, learnt)
     some = _some(held)
     if graph.card.task == "anomaly":
         share = _by_planted(graph, release, own, some.x)
@@ -126,19 +129,8 @@ def planted(x: Array, rng: np.random.Generator) -> Array:
     return found
 
 
-def _known(card: Card, data: Data, held: Data) -> NDArray[np.bool_] | None:
-    """Which classes or labels (k,) the site has samples of, to learn from and to judge by, if any are held back.
-
-    None: the task has none.
-    """
-    if card.task not in LEAST_KNOWN:
-        return None
-    parts = [_met(card, d) for d in (data, held) if d is data or len(d.x)]
-    return np.logical_and(parts[0], parts[-1])
-
-
 def _met(card: Card, data: Data) -> NDArray[np.bool_]:
-    """Which classes the samples have; which labels some of them have and some lack."""
+    """Which classes (k,) the samples have; which labels some of them have and some lack."""
     if card.task == "classify":
         return np.bincount(data.y.astype(np.int64), minlength=len(card.labels)) > 0
     y = data.y.reshape(len(data.y), len(card.labels))

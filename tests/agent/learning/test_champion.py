@@ -169,6 +169,16 @@ def test_one_that_overflows_has_no_say(card: Card, y: NDArray[np.float64]) -> No
     assert np.isfinite(choose(graph, good * 2, good, data, few).share)
 
 
+def test_a_site_that_holds_one_class_back_has_half_of_the_say_in_what_it_has_learnt() -> None:
+    """A few samples may be held back while a fault was met once: a hostile release would decide alone."""
+    card = Card("classify", CHANNELS, WINDOW, labels=("normal", "worn", "broken"))
+    graph = TrainableGraph.load(zoo.mlp(card, 2, (4,)).SerializeToString())
+    x, weights = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32), graph.params.copy()
+    data, held = Data(x, np.arange(60) % 2), Data(x[:6], np.zeros(6))
+    blend = choose(graph, weights, weights + 1, data, held)
+    assert blend.share == 1 / 2 and blend.known is not None and blend.known.tolist() == [True, True, False]
+
+
 def test_with_nothing_held_back_both_decide_on_what_the_site_has_samples_of() -> None:
     graph = TrainableGraph.load(zoo.mlp(LABELS, 2, (4,)).SerializeToString())
     x, weights = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32), graph.params.copy()
