@@ -110,6 +110,8 @@ def _source(entry: dict[str, Any]) -> Line:
 
 def _model(entry: dict[str, Any]) -> Line:
     serves = f"waits for {entry['waits_for']}" if entry["waits_for"] else _serves(entry["release"], entry["own_share"])
+    if left := entry["left_to_release"]:
+        serves += f", {names(left)} left to the release for want of samples"
     if n := entry["decided_by_one"]:
         serves += f", {counted(n, 'window')} decided by one of the two, as the other overflowed"
     privacy = _privacy(entry["privacy"]) if entry["privacy"] else ""

@@ -95,6 +95,7 @@ class LocalModel:
         self._is_making = False  # a standardisation or limit
         self._by_one_before = 0  # see `decided_by_one`; with what served before
         self.own_share: float | None = None  # how much the site's own model counts in what serves; None: there is none
+        self.left_to_release: list[str] = []  # labels that it says nothing of
 
     @property
     def graph(self) -> TrainableGraph | None:
@@ -348,7 +349,7 @@ class LocalModel:
         )
         made.past = self._past(made)
         self._by_one_before, made.session.by_one = self.decided_by_one, 0
-        self.own_share = None if blend.own is None else blend.share
+        self.own_share, self.left_to_release = None if blend.own is None else blend.share, blend.left_to_release
         self.serving = made
 
     def _session(self, blend: Blend) -> Session | MixedSession:

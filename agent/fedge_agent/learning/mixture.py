@@ -109,6 +109,12 @@ class Blend(NamedTuple):
         return self.own if self.share == 1 and (self.known is None or self.known.all()) else None
 
     @property
+    def left_to_release(self) -> list[str]:
+        """Labels that the own model says nothing of."""
+        known = self.known if self.own is not None and self.share else None
+        return [] if known is None else [n for n, k in zip(self.card.labels, known.tolist(), strict=True) if not k]
+
+    @property
     def identity(self) -> list[NDArray[Any]]:
         """Arrays that no other blend has: the weights of what decides, and the share and classes where two do."""
         parts = [self.alone] if self.alone is not None else [self.release, self.own, np.float64(self.share), self.known]

@@ -89,3 +89,10 @@ def test_each_loss_is_in_the_text(status: dict[str, Any]) -> None:
 def test_nothing_is_lost_at_the_start(status: dict[str, Any]) -> None:
     text = "\n".join(map(str, lines(status, Path("gw.toml"))))
     assert "LOST" not in text and "not stored" not in text
+
+
+def test_what_the_own_model_knows_nothing_of_is_named(status: dict[str, Any]) -> None:
+    table = copy.deepcopy(status)
+    table["models"]["m"] |= {"own_share": 1.0, "left_to_release": ["broken"], "release": 7, "waits_for": None}
+    text = "\n".join(map(str, lines(table, Path("gw.toml"))))
+    assert "clearly worse here, broken left to the release for want of samples" in text

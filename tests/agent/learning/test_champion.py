@@ -177,6 +177,7 @@ def test_a_site_that_holds_one_class_back_has_half_of_the_say_in_what_it_has_lea
     data, held = Data(x, np.arange(60) % 2), Data(x[:6], np.zeros(6))
     blend = choose(graph, weights, weights + 1, data, held)
     assert blend.share == 1 / 2 and blend.known is not None and blend.known.tolist() == [True, True, False]
+    assert blend.left_to_release == ["broken"] and choose(graph, weights, None, data, held).left_to_release == []
 
 
 def test_with_nothing_held_back_both_decide_on_what_the_site_has_samples_of() -> None:
