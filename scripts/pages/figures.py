@@ -16,7 +16,7 @@ ORDER = (
     "footprint", "wire", "training", "convolutions", "trunk", "features", "early_warning", "rules", "aggregator",
     "demo", "faults", "soak",
 )  # fmt: skip
-COSTS = ("memory", "latency", "training", "convolutions", "bytes", "accuracy", "faults")
+COSTS = ("memory", "latency", "training", "convolutions", "bytes", "accuracy", "joining", "faults")
 
 
 def results() -> dict[str, dict[str, Any]]:
