@@ -134,7 +134,7 @@ def _serves(release: int, own_share: float | None) -> str:
         return f"release {release} alone, as this site's own model is clearly worse here"
     if own_share == 1:
         return f"this site's own model alone, as release {release} is clearly worse here"
-    return f"release {release}, with {own_share:.0%} of this site's own model"
+    return f"release {release} and this site's own model, which counts {own_share:.0%}"
 
 
 def _samples(counts: dict[str, int]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from fedge_agent.cli.status_lines import _model
 from fedge_agent.config.schema import Training
 from fedge_agent.federation.participant import Participant
 from fedge_agent.samples.store import SampleStore
@@ -124,3 +125,15 @@ def test_the_aggregator_hears_the_share_but_not_with_privacy(at_end: AtEnd, tmp_
     private = site.participant(paid, LEARNS)
     private.step()
     assert not site.update().metrics and private.status()["own_share"] is not None
+
+
+def test_status_says_in_words_what_decides(at_end: AtEnd, tmp_path: Path) -> None:
+    made = _site(at_end, tmp_path).participant(training=LEARNS)
+
+    def said(**changes: object) -> str:
+        return _model({**made.status(), **changes}).text
+
+    assert said().startswith("release 3, samples")
+    assert said(own_share=0.34).startswith("release 3 and this site's own model, which counts 34%, samples")
+    assert said(own_share=0.0).startswith("release 3 alone, as this site's own model is clearly worse here, ")
+    assert said(own_share=1.0).startswith("this site's own model alone, as release 3 is clearly worse here, ")
