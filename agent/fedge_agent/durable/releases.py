@@ -46,7 +46,7 @@ LOSSES = {
     "head.cbor": "the newest release is fetched again",
     "serving.cbor": "what served is fetched again",
     "tuned.bin": "the release serves as it came, until it is tuned to this site again",
-    "own.bin": "this site's own model is trained anew",
+    "own.bin": "this site's own model begins again from the model file",
     "share.cbor": "how much this site's own model counts is found again from the stored samples",
     "scale.cbor": "the standardisation of this site is fitted again to the stored samples",
     "limits.cbor": "the limits of machines are made again from the stored samples",

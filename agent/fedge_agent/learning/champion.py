@@ -30,8 +30,8 @@ from .training import Data
 SHARES = np.linspace(0, 1, 17)
 CLEAR = 0.95  # a share beyond this, or below 1 less this, lets one of the two decide alone
 MOST = 2000  # held-back samples that are looked at
-PLANTED = 200  # faults, of large samples fewer
-FEWEST, MOST_VALUES = 20, 2**22  # of them, and in all of them together
+PLANTED = 200  # faults; fewer where samples are large
+FEWEST, MOST_VALUES = 20, 2**22  # planted faults of a large sample; values in all of them together
 PART = 2**18  # values whose errors are computed at once, to bound memory
 LARGEST = 4.0  # of a planted fault, in standard deviations of a value; the smallest is a quarter
 TOGETHER = 3  # values that it changes, at most
@@ -186,7 +186,7 @@ def _squares(graph: TrainableGraph, own: Floats, release: Floats, x: Array) -> N
 def _products(own: Array, release: Array, right: Array) -> NDArray[np.float64]:
     """Mean squares and product of what the two are off, by row (n, 3): own squared, own times release, release squared.
 
-    Of each share these give the error of the mixture (`_mixed`). They are no numbers where an output is none.
+    Of each share these give the error of the mixture (`_mixed`). They are not finite where an output is not.
     """
     a, b, y = (np.asarray(values, np.float64).reshape(len(own), -1) for values in (own, release, right))
     with np.errstate(all="ignore"):
