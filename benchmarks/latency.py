@@ -39,7 +39,8 @@ from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig, When
 from fedge_agent.federation.participant import NICE, give_way
 from fedge_agent.health import Latency
 from fedge_agent.learning.limits import Limit
-from fedge_agent.learning.serving import Serving, Session
+from fedge_agent.learning.mixture import Mixing
+from fedge_agent.learning.serving import MixedSession, Serving, Session
 from fedge_agent.machines.asset import Asset
 from fedge_agent.samples.store import SampleStore
 from fedge_agent.sources.host import HostedSource, Queue
@@ -67,7 +68,7 @@ def asset(folder: Path) -> tuple[Asset, Serving, TrainableGraph, np.ndarray, Sam
     model = zoo.autoencoder(CARD, 3 * CHANNELS, (16, 4)).SerializeToString()
     graph = TrainableGraph.load(model)
     x = np.random.default_rng(0).normal(size=(2000, 3 * CHANNELS)).astype(np.float32)
-    serving = Serving(Session(model, graph.initializers(graph.params.copy())), CARD, 1, standardise.fit(x), Limit(1e9))
+    serving = Serving(both(model, graph), CARD, 1, standardise.fit(x), Limit(1e9))
     samples = SampleStore(folder / "samples.sqlite", {"m": 20_000})
     samples.is_fine("m", not serving.scale.is_wide)
     samples.start()
@@ -76,6 +77,14 @@ def asset(folder: Path) -> tuple[Asset, Serving, TrainableGraph, np.ndarray, Sam
     config = AssetConfig(model="m", channels=tags, when=When())
     made = Asset("gw", "m", config, participant, samples, Latency(), AlertState(), lambda *_: None)  # type: ignore[arg-type]
     return made, serving, graph, x, samples
+
+
+def both(model: bytes, graph: TrainableGraph) -> MixedSession:
+    """Return the session of an agent by default: a release and the site's own model, which counts 0.4."""
+    own, release = (
+        Session(model, graph.initializers(graph.params * part)) for part in (np.float32(0.9), np.float32(1))
+    )
+    return MixedSession(own, release, Mixing(graph.card.task, 0.4, probabilities=graph.gives_probabilities))
 
 
 def batch(tick: int, values: np.ndarray) -> Batch:
@@ -124,7 +133,7 @@ def seen(folder: Path, shape: tuple[int, ...], count: int) -> np.ndarray:
     model = zoo.cnn2d(card).SerializeToString()
     graph = TrainableGraph.load(model)
     x = np.random.default_rng(0).integers(0, 256, (200, 1, 64, 64), dtype=np.uint8)
-    serving = Serving(Session(model, graph.initializers(graph.params)), card, 1, standardise.fit(x, card), Limit(0.5))
+    serving = Serving(both(model, graph), card, 1, standardise.fit(x, card), Limit(0.5))
     samples = SampleStore(folder / f"{math.prod(shape)}.sqlite", {"m": 20_000})
     samples.start()
     participant = SimpleNamespace(graph=graph, serving=serving, config=ModelConfig())
@@ -251,6 +260,9 @@ def main() -> None:
         window = np.random.default_rng(2).normal(size=shape).astype(np.float32)
         ends = iter(range(0, 1 << 60, round(1e9 / HZ)))
         whole = median_us(lambda: made.decide(Window("m", next(ends), window, 0.0, None, time.monotonic_ns())))
+        model = zoo.autoencoder(CARD, 3 * CHANNELS, (16, 4)).SerializeToString()
+        alone = Serving(Session(model, graph.initializers(graph.params)), CARD, 1, serving.scale, Limit(1e9))
+        spared = median_us(lambda: serving.decide(x[0])) - median_us(lambda: alone.decide(x[0]))
 
         def tick_from(first: int) -> Callable[[int], Batch]:
             return lambda k: batch(first + k, values[k % len(values)])
@@ -275,6 +287,7 @@ def main() -> None:
     figures = {
         "session_run_us": bare,
         "overhead_vs_session_run": whole / bare,
+        "overhead_of_release_alone": (whole - spared) / bare,
         "p50_ms_floor": 1e3 * float(np.median(floor)),
         "p99_ms_floor": 1e3 * float(np.quantile(floor, 0.99)),
         "p50_ms": 1e3 * float(np.median(idle)),
