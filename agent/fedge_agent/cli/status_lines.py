@@ -127,7 +127,7 @@ def _model(entry: dict[str, Any]) -> Line:
 
 
 def _serves(release: int, own_share: float | None) -> str:
-    """What decides: the release, this site's own model, or both."""
+    """Say what decides: the release, this site's own model, or both."""
     if own_share is None:
         return f"release {release}"
     if not own_share:

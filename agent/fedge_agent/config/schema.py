@@ -56,7 +56,9 @@ class Training(TrainingConfig, frozen=True, forbid_unknown_fields=True, kw_only=
     learning_rate_halving: Annotated[int, msgspec.Meta(ge=0)] = 0  # releases after which it has halved; 0: it stays
     drift_correction: Fraction = 0.5  # how much of its own drift a site takes back at the next training; 0: none
     fine_tune: Epochs = 2  # gentle epochs on a release before it serves here; 0: as it is
-    own_model: Fraction = 0.5  # of the epochs, for a model of this site alone that decides with the release; 0: none
+    own_model: Fraction = (
+        0.5  # fraction of the epochs that a model of this site alone gets; it decides with the release; 0: none
+    )
     holdout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.2  # fraction of time kept back for evaluation
     latency_budget: Positive = Positive(0.02)  # training pauses while the p99 of recent decisions is above
 

@@ -27,8 +27,10 @@ from .training import Data
 
 
 class Kept(NamedTuple):
-    """What was chosen, and for which models and standardisation (`made_for`); share: None, if the release alone has a
-    say."""
+    """A choice, with a digest of the models and standardisation it was made for.
+
+    share: None if the release decides alone.
+    """
 
     made_for: bytes
     share: float | None
@@ -42,7 +44,7 @@ class KeptChoice:
         self._graph, self._chain = graph, chain
 
     def blend(self, release: Floats, own: Floats | None, scale: Scale, recipe: bytes, data: Data, held: Data) -> Blend:
-        """What decides: as it was kept for these models and this standardisation, else as samples say (`choose`)."""
+        """Return the choice that is kept for these models and standardisation; else choose by samples (`choose`)."""
         if own is None:
             return Blend(self._graph, release)
         made, kept = made_for([release, own], scale, recipe), self._kept()
@@ -77,7 +79,7 @@ def encode(choice: Kept) -> bytes:
 
 
 def decode(data: bytes | None) -> Kept | None:
-    """A stored choice; None when there is none or it cannot be read."""
+    """Read a stored choice; None when there is none or it cannot be read."""
     try:
         made, share, known = decode_cbor(data or b"\x80", "share.cbor")
         found = None if share is None else float(share)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..types import Array
 
-HUGE = 1e18  # the square of a value beyond is none that float32 can hold, and a score that is none alarms nobody
+HUGE = 1e18  # float32 cannot hold the square of a larger value, and a score that is not finite raises no alarm
 LEAST = np.float32(1e-30)  # probability, of which the logarithm is taken
 
 
@@ -88,7 +88,7 @@ class Blend(NamedTuple):
     graph: TrainableGraph
     release: Floats  # (P,), tuned
     own: Floats | None = None  # (P,)
-    share: float = 0.0  # of the own model
+    share: float = 0.0  # how much the own model counts
     known: NDArray[np.bool_] | None = None  # see `Mixing`
 
     @property
@@ -121,7 +121,7 @@ class Blend(NamedTuple):
         return [np.asarray(part) for part in parts if part is not None]
 
     def predict(self, x: Array) -> Array:
-        """What the two give for all rows of x (n, *input_shape): logits of classes and labels."""
+        """Return the output of both together for all rows of x (n, *input_shape); logits of classes and labels."""
         if self.alone is not None:
             return outputs(self.graph, self.alone, x)
         assert self.own is not None
@@ -130,7 +130,7 @@ class Blend(NamedTuple):
 
 
 def outputs(graph: TrainableGraph, params: Floats, x: Array) -> Array:
-    """What the graph gives with parameters (P,) for all rows of x: logits of classes and labels."""
+    """Return the output of the graph with parameters (P,) for all rows of x; logits of classes and labels."""
     graph.set_params(params)
     return predict(graph, x, logits=True)
 

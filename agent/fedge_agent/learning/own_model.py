@@ -26,7 +26,7 @@ from .canary import clearly_worse
 from .schedule import round_rate
 from .training import MIN_HELD, Data
 
-TOLERANCE = 0.02  # of the held-back loss: a training that raises it further, and beyond chance, is undone
+TOLERANCE = 0.02  # a training that raises the held-back loss by a larger fraction, and beyond chance, is undone
 
 
 class OwnModel:
