@@ -44,9 +44,9 @@ from ..durable.releases import ChainStore
 from ..durable.spool import FURTHEST_US, PendingUpdate, Spool
 from ..learning.local_model import LocalModel
 from ..learning.model_file import configured_model
-from ..learning.schedule import Schedule
+from ..learning.schedule import AloneSchedule, Schedule
 from ..learning.serving import Serving
-from ..learning.training import Trained
+from ..learning.training import Data, Trained
 from ..samples.baseline import Plan, Progress
 from ..samples.event_book import EventBook
 from ..samples.store import SampleStore
@@ -109,7 +109,7 @@ class Participant:
         self._identity, self._uplink = identity, uplink
         self._slow = slow
         self.model = LocalModel(name, config, self._chain, samples, spool, fits, self._pause, plans, events)
-        self._schedule = Schedule(config.training)
+        self._schedule, self._alone = Schedule(config.training), AloneSchedule(config.training)
         self._head: Release | None = None
         self._waits_for_start = False  # for a model of the federation that makes samples otherwise than the file here
         self._changes: tuple[str, ...] = ()  # of the configured file, as it was taken in
@@ -288,6 +288,8 @@ class Participant:
             self._schedule.trained_base = pending.base
             self._schedule.failed = (pending.outcome or "").startswith(REFUSED) and not self.config.privacy
         self.model.restore(self._head)
+        if self._head is not None and self.model.has_own:  # a restart is no reason to train it again
+            self._alone.trained(self._head.header.version, self.model.total, time.monotonic())
 
     def _logged_changes(self) -> tuple[str, ...]:
         """What was changed in the configured file as it was taken in; each is logged, once a start."""
@@ -377,33 +379,48 @@ class Participant:
             logger.warning("model %s: %s", self.name, e)
 
     def _learn(self) -> None:
-        """Train if it is due, and put the signed update into the spool."""
+        """Train if it is due: with an update where one is wanted and allowed, else the site's own model alone."""
         base, identity = self._head, self._identity
-        if base is None or identity is None or not self.model.can_train or not self._asked():
+        if base is None or identity is None or not self.model.can_train:
             return
         version, total, now = base.header.version, self.model.total, time.monotonic()
-        if not self._schedule.due(version, total, total, now):
-            return
-        spent, privacy = self._spool.privacy_spent(self.name), self.config.privacy
-        if privacy and (why := budget.why_stopped(spent, privacy, self.name)):
-            self._stop_learning(why)
+        sends = self._may_send(version, total, now)
+        is_due = self._schedule.due if sends else self._alone.due
+        if not is_due(version, total, total, now):
             return
         data = self.model.usable(held=False)
-        if not self._schedule.due(version, len(data.x), total, now):
+        if not is_due(version, len(data.x), total, now):
             return
+        if sends:
+            self._train_and_send(base, data, identity, total, now)
+        self._alone.trained(version, total, now)
+        is_new = self.model.learn_alone(base, data)  # takes nothing from the release, so a broken one does not stop it
+        del data  # what serves is made of all samples, which are not to be in memory twice
+        if is_new:
+            self.model.serve_learnt()
+
+    def _train_and_send(self, base: Release, data: Data, identity: Identity, total: int, now: float) -> None:
+        """Train on a release, and put the signed update into the spool. total: samples ever collected."""
+        version = base.header.version
         trained = self.model.train(base, data, self._rng)
         self._schedule.trained(version, total, now)
         self._note(version, trained, time.monotonic() - now)
         if trained.delta is None:
             self._schedule.failed = True
             self._state(f"training on release {version} diverged; nothing is sent")
-        else:
-            self._put_update(base, trained, spent, identity)
-            self._next_poll = 0.0 if self._reachable else self._next_poll
-        is_new = self.model.learn_alone(base, data)  # takes nothing from the release, so a broken one does not stop it
-        del data  # what serves is made of all samples, which are not to be in memory twice
-        if is_new:
-            self.model.serve_learnt()
+            return
+        self._put_update(base, trained, self._spool.privacy_spent(self.name), identity)
+        self._next_poll = 0.0 if self._reachable else self._next_poll
+
+    def _may_send(self, version: int, total: int, now: float) -> bool:
+        """Whether an update is due, wanted in this round, and paid for by the privacy budget."""
+        if not self._schedule.due(version, total, total, now) or not self._asked():
+            return False
+        privacy = self.config.privacy
+        if privacy and (why := budget.why_stopped(self._spool.privacy_spent(self.name), privacy, self.name)):
+            self._stop_learning(why)
+            return False
+        return True
 
     def _put_update(self, base: Release, trained: Trained, spent: Spent, identity: Identity) -> None:
         """Sign the update and put it into the spool, in one transaction with what it costs of the privacy budget."""

@@ -133,6 +133,11 @@ class LocalModel:
         return self._adopted is not None and self._adopted.standardisation.scale is not None
 
     @property
+    def has_own(self) -> bool:
+        """Whether there is a trained model of this site alone."""
+        return self._adopted is not None and self._adopted.own.weights is not None
+
+    @property
     def _model(self) -> _Adopted:
         """The adopted model file; calling what needs one before `adopt` is a mistake of the caller."""
         assert self._adopted is not None
@@ -258,9 +263,9 @@ class LocalModel:
         return self._model.weights.make_update(base, trained, node, sequence, key, with_residual)
 
     def learn_alone(self, base: Release, data: Data) -> bool:
-        """Train the site's own model after a training on `base`; whether there is something new of this site to serve.
+        """Train the site's own model while `base` is the newest release; whether there is something new to serve.
 
-        That is the own model, or tensors that the training changed and that stay here, if the card names any.
+        That is the own model, or tensors that a training on `base` changed and that stay here, if the card names any.
         """
         model = self._model
         changed = model.own.train(data, self.usable(held=True), base.header.version, self._pause)

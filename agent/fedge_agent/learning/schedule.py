@@ -39,6 +39,29 @@ class Schedule:
         self.trained_base, self.trained_total, self.trained_at, self.failed = release, total, now, False
 
 
+@dataclass
+class AloneSchedule:
+    """Decide when the site's own model is trained without an update, `interval` apart: for a release on which nothing
+    is sent (the site is not asked, or its privacy budget is spent), and for enough new samples while no release comes.
+    """
+
+    config: Training
+    base: int = 0  # release that was the newest at the last training of the own model, with an update or without
+    trained_at: float = -1e18  # monotonic, s
+    trained_total: int = 0  # samples ever collected, then
+
+    def due(self, release: int, usable: int, total: int, now: float) -> bool:
+        """Whether to train now; the arguments are those of `Schedule.due`."""
+        how = self.config
+        if not how.own_model or usable < how.min_samples or now - self.trained_at < how.interval:
+            return False
+        return release > self.base or total - self.trained_total >= how.new_samples
+
+    def trained(self, release: int, total: int, now: float) -> None:
+        """Note a training of the own model."""
+        self.base, self.trained_total, self.trained_at = release, total, now
+
+
 def round_rate(rate: float, halving: int, version: int) -> float:
     """The learning rate for training on a release: halved every `halving` releases; 0: always the same.
 

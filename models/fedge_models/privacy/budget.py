@@ -64,7 +64,7 @@ def updates_left(spent: Spent, privacy: SitePrivacy) -> int:
 
 def why_stopped(spent: Spent, privacy: SitePrivacy, model: str) -> str | None:
     """Why no update may be made any more, in the operator's words; None while the budget pays for one."""
-    effect = f"model {model} is no longer trained here and sends nothing; it still decides and takes releases"
+    effect = f"model {model} sends nothing more; it still decides, takes releases and trains what stays at this site"
     if spent.lost is not None:
         return (
             f"what was spent of the privacy budget is unknown: {spent.lost} was damaged and set aside; {effect}. "

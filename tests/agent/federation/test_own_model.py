@@ -96,6 +96,62 @@ def test_a_restart_keeps_the_own_model_and_its_share(at_end: AtEnd, tmp_path: Pa
     assert lost.status()["own_share"] is None and lost.serving is not None
 
 
+class NotAsked:
+    """An uplink whose aggregator wants no update of this site, and has no newer release."""
+
+    def keep_certificate(self, now: float) -> None:
+        """It lasts."""
+
+    def fetch_release(self, name: str, have: int, longest: int) -> None:
+        """There is none."""
+
+    def asked(self, name: str) -> bool:
+        """Others are."""
+        return False
+
+
+def test_a_site_that_is_not_asked_trains_its_own_model_and_sends_nothing(at_end: AtEnd, tmp_path: Path) -> None:
+    site = _site(at_end, tmp_path)
+    made = site.participant(training=LEARNS, uplink=NotAsked())
+    made.step()
+    assert site.spool.update("m") is None and not made.status()["trainings"]
+    assert made.status()["own_share"] is not None and _right(made) > 0.9
+    first = made.model._model.own.weights
+    made.step()
+    assert made.model._model.own.weights is first  # once a release
+    site.release(site.head.header.version + 1)
+    again = site.participant(training=LEARNS, uplink=NotAsked())
+    again.step()
+    assert again.model.has_own and again.model._model.own.weights is not first
+
+
+def test_a_site_whose_privacy_budget_is_spent_goes_on_with_its_own_model(at_end: AtEnd, tmp_path: Path) -> None:
+    site = _site(at_end, tmp_path)
+    paid = SitePrivacy(clip=1.0, noise_multiplier=0.2, epsilon=1.0, delta=1e-5)
+    made = site.participant(paid, LEARNS)
+    made.step()
+    assert site.spool.update("m") is None and "privacy budget spent" in str(made.status()["privacy"])
+    assert made.status()["own_share"] is not None and _right(made) > 0.9
+
+
+def test_without_a_newer_release_the_own_model_learns_from_enough_new_samples(at_end: AtEnd, tmp_path: Path) -> None:
+    site = _site(at_end, tmp_path)
+    training = msgspec.structs.replace(LEARNS, new_samples=30)
+    made = site.participant(training=training)
+    made.step()
+    first, sent = made.model._model.own.weights, site.update().sequence
+    site.samples.total["m"] += 29
+    made.step()
+    assert made.model._model.own.weights is first
+    site.samples.total["m"] += 1
+    made.step()
+    assert made.model._model.own.weights is not first and site.update().sequence == sent
+    restarted = site.participant(training=training)
+    was = restarted.model._model.own.weights
+    restarted.step()
+    assert restarted.model._model.own.weights is was  # a restart is no reason
+
+
 def test_a_site_that_lost_its_samples_decides_as_before(at_end: AtEnd, tmp_path: Path) -> None:
     site = _site(at_end, tmp_path)
     first = site.participant(training=LEARNS)

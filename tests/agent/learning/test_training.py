@@ -17,7 +17,7 @@ from fedge_agent.learning.canary import clearly_worse
 from fedge_agent.learning.carry_over import CarryOver
 from fedge_agent.learning.limits import Limit, threshold
 from fedge_agent.learning.mixture import Blend
-from fedge_agent.learning.schedule import Schedule, round_rate
+from fedge_agent.learning.schedule import AloneSchedule, Schedule, round_rate
 from fedge_agent.learning.serving import Serving, Session
 from fedge_agent.learning.training import Data, Trained, train, usable
 from fedge_agent.learning.tuning import tune
@@ -130,6 +130,15 @@ def test_schedule_trains_once_a_release_when_it_may() -> None:
     assert not plan.due(1, 500, 500, 100)
     assert not plan.due(2, 50, 50, 99)
     assert plan.due(2, 50, 50, 100) and plan.due(2, 60, 60, 1)
+
+
+def test_the_own_model_is_trained_alone_for_a_release_or_new_samples_and_rests_between() -> None:
+    plan = AloneSchedule(Training(interval=Seconds(100), min_samples=10, new_samples=50))
+    assert not plan.due(1, 9, 9, 0) and plan.due(1, 10, 10, 0)
+    plan.trained(1, 10, 0)
+    assert not plan.due(2, 500, 500, 99) and plan.due(2, 10, 10, 100)
+    assert not plan.due(1, 59, 59, 100) and plan.due(1, 60, 60, 100)
+    assert not AloneSchedule(Training(own_model=0.0, min_samples=10)).due(1, 10, 10, 0)
 
 
 def test_what_is_trained_on_depends_on_the_task() -> None:
