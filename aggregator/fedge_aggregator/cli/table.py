@@ -44,9 +44,10 @@ def _fitting(widths: list[int], width: int) -> int:
 
 
 def metric_line(metric: str, summary: dict[str, Any]) -> str:
-    """What sites report of a release, in a line: mean, spread, number of sites, worst site."""
+    """What sites report of a release, in a line: median, spread, number of sites, worst site."""
+    middle = summary.get("median", summary.get("mean"))  # earlier state folders have means
     return (
-        f"{metric} {summary['mean']:.4g} ± {summary['spread']:.2g} over {summary['nodes']} sites, "
+        f"{metric} {middle:.4g} ± {summary['spread']:.2g} over {summary['nodes']} sites, "
         f"worst {summary['worst']:.4g} at {summary['worst_node']}"
     )
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Report on a round: who was in it, and what nodes report of the model on their held-back data. Pure.
 
-Reported figures are claims: those of a single node cannot make a sum overflow or push others' names out.
+Reported figures are claims. So each figure of a release is a median over the sites, and of metrics that most sites
+report: fewer than half of them, if they lie, move it no further than some honest site says. What a single node claims
+is shown here, with its name, and not signed.
 """
 
 from __future__ import annotations
@@ -26,15 +28,15 @@ OWN_SHARE = "base_own_share"  # how much a site's own model counts beside the re
 ERRORS = ("loss", "rmse", "mae", "own")  # metrics where less is better; of all others more is
 
 
-def evaluate(rows: Sequence[Contribution], weights: NDArray[np.float64]) -> dict[str, dict[str, Any]]:
-    """Summarise each metric: weighted mean, standard deviation over the sites, the worst site, how many reported it.
+def evaluate(rows: Sequence[Contribution]) -> dict[str, dict[str, Any]]:
+    """Summarise each metric: median over the sites, spread around it, the worst site, how many reported it.
 
-    `base_…` is of the release that the nodes trained on, `local_…` of what each made of it. Of too many metrics those
-    that most sites report stay.
+    Spread is the median distance from the median: one site cannot move it far either. `base_…` is of the release that
+    the nodes trained on, `local_…` of what each made of it. Of too many metrics those that most sites report stay.
     """
     counts = Counter(name for row in rows for name in row.metrics if NAME.fullmatch(name))
     known = sorted(counts, key=lambda name: (-counts[name], name))[:MAX_METRICS]
-    return {name: _metric(name, rows, weights) for name in sorted(known)}
+    return {name: _metric(name, rows) for name in sorted(known)}
 
 
 def report(
@@ -45,17 +47,17 @@ def report(
     With privacy the release has only what was spent, and nothing of what nodes are or report.
     """
     left = [u for u in due.updates if made.shares[u.node]]
-    evaluation = evaluate(left, np.array([made.shares[u.node] for u in left]))
+    evaluation = evaluate(left)
     nodes = {
         u.node: {"samples": u.samples, "staleness": u.staleness, "share": made.shares[u.node]} for u in due.updates
     }
     details = {"evaluation": evaluation, "nodes": nodes, "damping": made.damping, "serves": serves(left)}
     if privacy:
         return central_privacy.figures(made.state.spent, privacy), details
-    figures = {name: metric["mean"] for name, metric in evaluation.items()}
-    figures |= {"nodes": float(len(left)), "samples": float(sum(u.samples for u in left))}  # no node names them
+    figures = {name: metric["median"] for name, metric in evaluation.items() if 2 * metric["nodes"] > len(left)}
+    figures |= {"nodes": float(len(left)), "samples": _median([u.samples for u in left])}  # no node names them
     if mode == "asynchronous":
-        figures["staleness"] = float(sum(u.staleness for u in left)) / len(left)
+        figures["staleness"] = _median([u.staleness for u in left])
     return figures, details
 
 
@@ -71,16 +73,19 @@ def lower_is_better(name: str) -> bool:
     return any(word in ERRORS for word in name.split("_")[:2])
 
 
-def _metric(name: str, rows: Sequence[Contribution], weights: NDArray[np.float64]) -> dict[str, Any]:
-    have = [(r.node, r.metrics[name], w) for r, w in zip(rows, weights, strict=True) if name in r.metrics]
-    values = np.clip([value for _, value, _ in have], -LARGEST, LARGEST)
-    share = np.array([w for _, _, w in have])
-    mean = float((values * share).sum() / share.sum())
+def _metric(name: str, rows: Sequence[Contribution]) -> dict[str, Any]:
+    have = [(r.node, r.metrics[name]) for r in rows if name in r.metrics]
+    values = np.clip([value for _, value in have], -LARGEST, LARGEST)
+    middle = _median(values)
     at = int(values.argmax() if lower_is_better(name) else values.argmin())
     return {
-        "mean": mean,
-        "spread": float(values.std()),
+        "median": middle,
+        "spread": _median(np.abs(values - middle)),
         "worst": float(values[at]),
         "worst_node": have[at][0],
         "nodes": len(have),
     }
+
+
+def _median(values: Sequence[float] | NDArray[np.float64]) -> float:
+    return float(np.median(values))

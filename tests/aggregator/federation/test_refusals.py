@@ -131,7 +131,7 @@ def test_numbers_with_which_no_round_could_hold_are_refused_with_those_needed(
         load(path)
 
 
-def test_figures_show_mean_spread_and_worst_site_and_no_node_can_break_them(make_bench: MakeBench) -> None:
+def test_figures_show_median_spread_and_worst_site_and_no_node_can_break_them(make_bench: MakeBench) -> None:
     made = make_bench("quorum = 3\n")
     good = {"base_loss": 1.0, "base_accuracy": 0.9, "base_rmse_load": 2.0}
     made.send("a", metrics=good, samples=300)
@@ -141,17 +141,40 @@ def test_figures_show_mean_spread_and_worst_site_and_no_node_can_break_them(make
     )
     made.step("abc")
     evaluation = made.store.releases.listed("f")[-1].details["evaluation"]
-    assert evaluation["base_loss"] == {"mean": 1.5, "spread": 1.0, "worst": 3.0, "worst_node": "b", "nodes": 2}
+    assert evaluation["base_loss"] == {"median": 2.0, "spread": 1.0, "worst": 3.0, "worst_node": "b", "nodes": 2}
     assert evaluation["base_accuracy"]["worst_node"] == "b" and evaluation["base_rmse_load"]["worst_node"] == "a"
     assert len(evaluation) == 20 and "\x1b[2J" not in evaluation
     release = decode_release(made.federation.current.full, made.authority.release_key.public_key(), GRAPH.sizes)
     assert release.header.figures["nodes"] == 3
-    assert release.header.figures["base_loss"] == 1.5 and "b" not in str(release.header.figures.values())
+    assert release.header.figures["base_loss"] == 2.0 and "b" not in str(release.header.figures.values())
     assert made.federation.status(made.now, "abc")["evaluation"] == evaluation
-    assert "base_loss 1.5 ± 1 over 2 sites, worst 3 at b" in made.cli("rounds")
+    assert "base_loss 2 ± 1 over 2 sites, worst 3 at b" in " ".join(made.cli("rounds").split())
     shown = made.cli("release", "show", "f", "--json")
     assert shown["evaluation"] == evaluation and shown["nodes"]["b"]["samples"] == 100
     assert "worst_node" in made.cli("release", "show", "f", "2")
+
+
+LIES = [{"base_loss": 1e12, "base_accuracy": 0.0}, {"base_loss": 0.0, "base_accuracy": 1.0, "local_f1": 1.0}]
+
+
+@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize("rule", ["fedavg", "median"])
+def test_no_figure_of_a_signed_release_goes_beyond_what_honest_sites_say(
+    make_bench: MakeBench, rule: str, lie: dict[str, float]
+) -> None:
+    made = make_bench("quorum = 4\nmax_samples = 1000000000\n", rule=f'{{ name = "{rule}" }}')
+    for k, node in enumerate("abc"):
+        made.send(node, metrics={"base_loss": 1.0 + k / 10, "base_accuracy": 0.9}, samples=100 + k)
+    made.send("d", metrics=lie, samples=10**9)  # and weighs most where the rule weighs by samples
+    made.step("abcd")
+    release = decode_release(made.federation.current.full, made.authority.release_key.public_key(), GRAPH.sizes)
+    figures = release.header.figures
+    assert 1.0 <= figures["base_loss"] <= 1.2 and figures["base_accuracy"] == pytest.approx(0.9)
+    assert 100 <= figures["samples"] <= 102 and figures["nodes"] == 4
+    assert "local_f1" not in figures  # a single site says so
+    shown = made.store.releases.listed("f")[-1].details["evaluation"]
+    assert shown["base_loss"]["spread"] <= 0.3 and shown["base_loss"]["worst_node"] in ("c", "d")
+    assert "worst" in made.cli("rounds")
 
 
 def test_sites_say_what_decides_there(make_bench: MakeBench) -> None:
