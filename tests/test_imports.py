@@ -28,7 +28,18 @@ ALLOWED = {
 }
 # Each room imports only from the rooms before it in this list. A room is a folder, or a file beside the folders.
 FLOORS = {
-    "fedge_models": ("errors", "protos", "system", "ops", "graph", "messages", "training", "privacy", "model"),
+    "fedge_models": (
+        "errors",
+        "protos",
+        "system",
+        "ops",
+        "graph",
+        "statistics",
+        "messages",
+        "training",
+        "privacy",
+        "model",
+    ),
     "fedge_agent": (
         *(
             "types",

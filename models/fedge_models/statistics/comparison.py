@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compare the channels of one machine or site with those over sites: rank, distance, and a guess why they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ..system.structs import known
+from . import units
+from .over_sites import Summary
+from .units import Three
+
+VARIES = 4  # bins from the 10 % to the 90 % quantile, from which on a channel is said to vary
+SWAPPED = "as {} is at the others, and the other way round: are the tags swapped?"
+
+
+@known
+class Own(msgspec.Struct, frozen=True):
+    """A channel of one machine or site."""
+
+    low: float  # quantile 10 %
+    middle: float
+    high: float  # 90 %
+    constant: bool = False
+
+    @property
+    def three(self) -> Three:
+        """The quantiles."""
+        return self.low, self.middle, self.high
+
+
+@known
+class Difference(msgspec.Struct, frozen=True):
+    """A channel beside the same channel over sites. Without others, only what is one's own is known."""
+
+    channel: str
+    unit: str
+    own: Own | None
+    usual: Three | None = None  # quantiles of the site in the middle
+    others: int = 0  # sites, without this one
+    below: int = 0  # of them, at least so many have a lower median
+    above: int = 0  # a higher one
+    differs: bool = False  # its median is beyond the others' range, and beyond the medians of nearly all
+    distance: float = 0.0  # of the medians, in widths of the others' range
+    hint: str = ""  # what may be the reason
+
+
+def compare(
+    names: Sequence[str], given: Sequence[str], own: Sequence[Own | None], over: Sequence[Summary | None]
+) -> list[Difference]:
+    """Compare channel by channel, those that differ most first. given: units on the model card."""
+    found = [_one(n, u, o, s) for n, u, o, s in zip(names, given, own, over, strict=True)]
+    return sorted(_with_swaps(found), key=lambda d: (not d.differs and not d.hint, -d.distance))
+
+
+def _one(name: str, unit: str, own: Own | None, over: Summary | None) -> Difference:
+    if over is None or own is None:
+        usual = None if over is None else over.usual
+        return Difference(name, unit, own, usual, 0 if over is None else over.sites - 1)
+    usual, others = over.usual, over.sites - 1
+    below, above = _ranked(own, over)
+    beyond = own.middle > usual[2] if below > above else own.middle < usual[0]
+    nearly_all = over.sites - max(1, over.sites // 10)
+    hint = units.guess(own.three, usual, unit) or ""
+    varies = usual[2] - usual[0] > VARIES * over.width
+    return Difference(
+        name,
+        unit,
+        own,
+        usual,
+        others,
+        min(below, others),
+        min(above, others),
+        differs=beyond and max(below, above) >= nearly_all,
+        distance=_distance(own.three, usual),
+        hint=units.CONSTANT if own.constant and varies and not hint else hint,
+    )
+
+
+def _ranked(own: Own, over: Summary) -> tuple[int, int]:
+    """At least how many sites have a lower median, and how many a higher one; medians in one bin are equal."""
+    place, known = round(own.middle / over.width), list(zip(over.ranks, over.medians, strict=True))
+    below = [rank for rank, median in known if median < place]
+    above = [over.sites + 1 - rank for rank, median in known if median > place]
+    return max(below, default=0), max(above, default=0)
+
+
+def _distance(own: Three, usual: Three) -> float:
+    low, middle, high = usual
+    return abs(own[1] - middle) / max(high - low, 1e-3 * abs(middle), 1e-30)
+
+
+def _with_swaps(found: list[Difference]) -> list[Difference]:
+    """Say where two channels that differ would each be the other at the others."""
+    far = [d for d in found if d.own and d.usual and units.is_far(d.own.three, d.usual)]
+    swapped = {}
+    for one in far:
+        for other in far:
+            if one is not other and _is(one, other) and _is(other, one):
+                swapped[one.channel] = (
+                    f"as {other.channel} is at the others, and the other way round: are the tags swapped?"
+                )
+    return [msgspec.structs.replace(d, hint=swapped.get(d.channel, d.hint)) for d in found]
+
+
+def _is(one: Difference, other: Difference) -> bool:
+    """Whether one's own values are those that the other channel has at the others."""
+    return bool(one.own and other.usual and units.fits(one.own.three, other.usual))
