@@ -165,7 +165,7 @@ def _assemble(config: Config, where: str, fleet: Fleet, attack: Attack) -> tuple
             f"{where}: key 'rule': {how.pipeline.describe()} needs {need} sites, there are {len(members)}"
         )
     server = Aggregator(graph, list(members), how, federation, config.seed)
-    crew = Crew(attack, {n: members[n] for n in bad}, graph, plan, len(members), config.seed) if bad else None
+    crew = Crew(attack, {n: members[n] for n in bad}, graph, plan, len(members), config.seed, how) if bad else None
     limits, active = federation.limits(how.pipeline.minimum()), float(federation.active)
     secret = f"simulated {config.seed}".encode()
     loop = Loop(graph, members, plan, server, limits, active, Habits(config, list(members)).trip, crew, secret)

@@ -5,9 +5,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pytest
+from fedge_aggregator.config.averaging import build_averaging
+from fedge_aggregator.config.schema import FederationConfig
+from fedge_aggregator.rounds.trust.reputation import TrustConfig
 from fedge_fleet.data.member import Base
 from fedge_fleet.data.site_data import Windows
 from fedge_fleet.simulate.attacks.among_the_honest import enough
@@ -15,6 +19,7 @@ from fedge_fleet.simulate.attacks.attack import Forged, Seen, norm, usual_norm
 from fedge_fleet.simulate.attacks.backdoor import Backdoor, triggered
 from fedge_fleet.simulate.attacks.crew import on_grid
 from fedge_fleet.simulate.attacks.registry import ATTACKS, build
+from fedge_fleet.simulate.attacks.rehearsal import Rehearsal
 from fedge_models.errors import ConfigError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
@@ -128,6 +133,53 @@ def test_a_sleeper_is_honest_until_its_time() -> None:
         rows.append(bool((made.row == what.own).all()))
     assert rows == [True, True, True, False, False]
     assert (made.row == -what.own).all()
+
+
+DEFAULT = FederationConfig(trust=TrustConfig())
+PLAIN = FederationConfig(rule={"name": "fedavg"}, trust=TrustConfig(action="watch"))
+
+
+def rehearsal(federation: FederationConfig, parameters: int = 400) -> Rehearsal:
+    """Where the loss rises with the distance from where the honest go."""
+    base = Base(3, np.zeros(parameters, np.float32), np.ones(1, np.float32))
+    sizes = np.array([parameters])
+    return Rehearsal(build_averaging(federation, "test"), base, sizes, lambda weights: -float(weights.sum()))
+
+
+def together(n: int = 12, f: int = 3) -> Seen:
+    """Sites that mostly agree."""
+    common = np.float32(8) * np.sign(rng(4).normal(size=400)).astype(np.float32)
+    common = np.abs(common)
+    rows = common + rng(5).normal(0, 6, (n, 400)).astype(np.float32)
+    return Seen(rows[f:], rows[0], rows[:f], common, 100, n, f)
+
+
+@pytest.mark.parametrize("fellows", [False, True])
+def test_adaptive_colluders_go_as_far_as_rule_and_trust_let_them(fellows: bool) -> None:
+    what, attack = together(), build({"name": "adaptive", "fellows": fellows}, "test")
+    claims = [100] * what.n
+    for federation in (PLAIN, DEFAULT):
+        room = rehearsal(federation)
+        rows, _ = attack.agree(what, room, None, rng(7))
+        assert rows is not None and rows.shape == what.mates.shape
+        sent, calm = (room.run(what.honest, r, claims) for r in (rows, what.mates))
+        assert room.loss(sent.step) > room.loss(calm.step)
+        assert not sent.noticed
+    turned = -20 * what.mates
+    assert rehearsal(DEFAULT).run(what.honest, turned, claims).noticed
+    assert not rehearsal(PLAIN).run(what.honest, turned, claims).noticed  # nobody looks
+    plain, default = (attack.agree(what, rehearsal(f), None, rng(7))[0] for f in (PLAIN, DEFAULT))
+    assert plain is not None and default is not None
+    assert plain.mean() < default.mean() < what.honest.mean()  # against nobody they dare more
+
+
+def test_adaptive_colluders_remember_what_the_aggregator_remembers() -> None:
+    what, attack = together(), build({"name": "adaptive"}, "test")
+    state: Any = None
+    for _ in range(3):
+        _, state = attack.agree(what, rehearsal(DEFAULT), state, rng(7))
+    assert {r.rounds for r in state.reputations.values()} == {3}
+    assert all(not r.suspicion for n, r in state.reputations.items() if n.startswith("hostile"))
 
 
 def test_backdoor_replaces_the_mean_by_its_own_model() -> None:

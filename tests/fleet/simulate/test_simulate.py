@@ -107,6 +107,12 @@ def test_trust_puts_hostile_sites_in_quarantine(fleet: Fleet) -> None:
     assert set(found.quarantined) == set(found.hostile) and len(found.changes) == 4
 
 
+def test_colluders_that_rehearse_the_round_are_never_blamed(fleet: Fleet) -> None:
+    guard = {"rule": {"name": "trimmed_mean", "byzantine": 0.3}, "trust": {}, "hostile": 0.2}
+    calm, found = (run(fleet, attack={"name": name}, **guard) for name in ("honest", "adaptive"))
+    assert found.quarantined == () and found.digest != calm.digest
+
+
 def test_mixing_and_server_optimisers_are_the_aggregators(fleet: Fleet) -> None:
     found = run(
         fleet,

@@ -10,14 +10,16 @@ beyond ±127 steps is cut off, for the wire carries no more.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
 from fedge_models.graph.card import Card
 
 from ...data.site_data import Floats, Windows
+from .rehearsal import Rehearsal
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Seen:
     samples: int  # its own
     n: int  # sites that send
     f: int  # of them hostile
+    claims: Sequence[int] | None = None  # the sample counts of the honest ones (h,)
+    agreed: Floats | None = None  # (P,) what the hostile sites have agreed that this one sends
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,17 @@ class Attack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base: an attack with its parameters, built from a table. Does no harm by itself."""
 
     trains: ClassVar[bool] = True  # whether its sites train at all
+    colludes: ClassVar[bool] = False  # whether its sites agree on what each of them sends
 
     def poison(self, site: Windows, card: Card, rng: np.random.Generator) -> Windows:
         """Return the (standardised) windows that a hostile site trains on in place of its own."""
         return site
+
+    def agree(
+        self, seen: Seen, rehearsal: Rehearsal, state: Any, shared: np.random.Generator
+    ) -> tuple[Floats | None, Any]:
+        """What each hostile site is to send (f, P), in the order of `mates`, and what they remember together."""
+        return None, state
 
     def forge(self, seen: Seen, state: Floats | None, shared: np.random.Generator, rng: np.random.Generator) -> Forged:
         """Make the update of a hostile site. `state`: kept from last time; `shared`: draws common to all of them."""

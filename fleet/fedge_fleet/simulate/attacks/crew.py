@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from fedge_agent.learning.update import SPREAD_QUANTILE
+from fedge_aggregator.rounds.average import Averaging
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Codes, expand, quantize, spread
 from fedge_models.training import personal
+from fedge_models.training.evaluation import row_losses
 
 from ...data.member import Base, Member, Plan, Sent
 from ...data.site_data import Floats
 from .attack import Attack, Forged, Seen
+from .rehearsal import Rehearsal
 
 
 class Crew:
@@ -31,10 +36,13 @@ class Crew:
         plan: Plan,
         sites: int,
         seed: int,
+        how: Averaging,
     ) -> None:
         self.names = frozenset(members)
         self._attack, self._members, self._graph, self._plan = attack, members, graph, plan
         self._mask, self._n, self._seed = personal.local_mask(graph), sites, seed
+        self._how = how
+        self._together: Any = None  # what they remember together
         self._state: dict[str, Floats | None] = {}
         self._before: Base | None = None
         self._moved = np.zeros_like(graph.params)
@@ -46,7 +54,25 @@ class Crew:
         own = {n: self._train(n, base) for n in nodes}
         rows = np.stack([on_grid(b, s.codes, base, self._graph) for b, s in honest])
         mates, moved = np.stack(list(own.values())), self._moved / grid
-        return {n: self._send(n, base, Seen(rows, own[n], mates, moved, *self._sizes(n))) for n in nodes}
+        claims = [sent.samples for _, sent in honest]
+        seen = {n: Seen(rows, own[n], mates, moved, *self._sizes(n), claims) for n in nodes}
+        if self._attack.colludes:
+            seen = self._agree(seen, base)
+        return {n: self._send(n, base, seen[n]) for n in nodes}
+
+    def _agree(self, seen: Mapping[str, Seen], base: Base) -> dict[str, Seen]:
+        """Let them agree on what each sends."""
+        shared, first = np.random.default_rng([self._seed, base.version, 1]), next(iter(seen.values()))
+        rehearsal = Rehearsal(self._how, base, self._graph.sizes, self._loss)
+        rows, self._together = self._attack.agree(first, rehearsal, self._together, shared)
+        return {n: replace(one, agreed=None if rows is None else rows[i]) for i, (n, one) in enumerate(seen.items())}
+
+    def _loss(self, weights: Floats) -> float:
+        """The mean loss of a model on the hostile sites' own data."""
+        self._graph.set_params(weights)
+        unlabelled = self._graph.card.task == "anomaly"
+        losses = [row_losses(self._graph, m.x, None if unlabelled else m.y) for m in self._members.values()]
+        return float(np.concatenate(losses).mean(dtype=np.float64))
 
     def _sizes(self, node: str) -> tuple[int, int, int]:
         return len(self._members[node].x), self._n, len(self.names)

@@ -8,6 +8,7 @@ from typing import Any
 
 from fedge_models.system import kinds
 
+from .adaptive import Adaptive
 from .among_the_honest import Alie, Ipm, Mimic
 from .attack import Attack
 from .backdoor import Backdoor
@@ -17,6 +18,7 @@ from .optimised import Fang, MinMax, MinSum, Sleeper
 from .sybils import Sybils
 
 ATTACKS: dict[str, type[Attack]] = {
+    "adaptive": Adaptive,
     "alie": Alie,
     "backdoor": Backdoor,
     "fang": Fang,
