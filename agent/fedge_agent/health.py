@@ -268,6 +268,16 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
             {k: v["own_share"] or 0.0 for k, v in models.items()},
         ),
         (
+            "release_age_seconds",
+            "Since the release that decides was made; none while a clock makes it unknown, by model",
+            {k: v["age"]["release_s"] for k, v in models.items() if v["age"]["release_s"] is not None},
+        ),
+        (
+            "own_age_seconds",
+            "Source time since the newest sample that the own model learnt from, by model",
+            {k: v["age"]["own_s"] for k, v in models.items() if v["age"]["own_s"] is not None},
+        ),
+        (
             "wild_samples",
             "Stored samples left out of limit and training, by model",
             {k: v["left_out"] for k, v in models.items()},

@@ -122,7 +122,9 @@ def _model(entry: dict[str, Any]) -> Line:
     changed = (
         f"; {counted(n, 'change')} made in its file: see --json or the log" if (n := len(entry["file_changes"])) else ""
     )
-    text = f"{serves}, {_samples(entry['samples'])}{wild}, {_update(entry)}{privacy}{doubt}{changed}"
+    text = (
+        f"{serves}, {_samples(entry['samples'])}{wild}, {_update(entry)}{privacy}{_age(entry['age'])}{doubt}{changed}"
+    )
     return Line(text, (entry["problem"],) if entry["problem"] else ())
 
 
@@ -135,6 +137,20 @@ def _serves(release: int, own_share: float | None) -> str:
     if own_share == 1:
         return f"this site's own model alone, as release {release} is clearly worse here"
     return f"release {release} and this site's own model, which counts {own_share:.0%}"
+
+
+def _age(entry: dict[str, Any]) -> str:
+    """How old the release and the own model are; empty where there is neither."""
+    said = []
+    if (seconds := entry["release_s"]) is not None:
+        said.append(f"release made {duration(seconds)} ago")
+    elif why := entry["release_unknown"]:
+        said.append(f"age of the release unknown: {why}; it has served for {duration(entry['served_s'])}")
+    if (seconds := entry["own_s"]) is not None:
+        said.append(f"own model learnt from data up to {duration(seconds)} ago")
+    elif why := entry["own_unknown"]:
+        said.append(f"age of the own model unknown: {why}")
+    return "".join(f"; {text}" for text in said)
 
 
 def _samples(counts: dict[str, int]) -> str:

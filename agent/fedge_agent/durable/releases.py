@@ -38,7 +38,7 @@ SEALED = b"fedge\x01"  # begins a file with its digest
 UNSEALED = ("head.cbor", "serving.cbor", "tuned.bin")  # versions up to 0.1 wrote these, and without a digest
 DIGEST_BYTES = 32
 GRAPHS = ("graph.onnx", "graph.copy.onnx")
-OF_SAMPLES = ("scale.cbor", "limits.cbor", "own.bin", "share.cbor")  # these serve before they are stored
+OF_SAMPLES = ("scale.cbor", "limits.cbor", "own.bin", "own.cbor", "share.cbor")  # these serve before they are stored
 RETRY_S = 10.0
 LOSSES = {
     **dict.fromkeys(GRAPHS, "the model is read from its copy, or fetched again"),
@@ -47,6 +47,7 @@ LOSSES = {
     "serving.cbor": "what served is fetched again",
     "tuned.bin": "the release serves as it came, until it is tuned to this site again",
     "own.bin": "this site's own model begins again from the model file",
+    "own.cbor": "how old this site's own model is stays unknown until it is trained again",
     "share.cbor": "how much this site's own model counts is found again from the stored samples",
     "scale.cbor": "the standardisation of this site is fitted again to the stored samples",
     "limits.cbor": "the limits of machines are made again from the stored samples",
@@ -148,6 +149,18 @@ class ChainStore:
             return None
         weights = to_floats(data[len(graph) :])
         return weights if np.isfinite(weights).all() else None
+
+    def save_own_time(self, graph: bytes, newest_ns: int) -> None:
+        """Store the source time of the newest sample that the own model for this model file learnt from."""
+        self._write("own.cbor", cbor2.dumps([graph, newest_ns]))
+
+    def load_own_time(self, graph: bytes) -> int | None:
+        """That time; None when it is not known, or of the own model for another file."""
+        try:
+            stored, newest_ns = decode_cbor(self._read("own.cbor") or b"\x80", "own.cbor")
+        except (RefusedError, ValueError, TypeError):
+            return None
+        return newest_ns if stored == graph and type(newest_ns) is int else None
 
     def save_choice(self, data: bytes) -> None:
         """Store how this site's own model and the release decide together."""

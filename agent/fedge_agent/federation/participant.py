@@ -169,6 +169,7 @@ class Participant:
             "threshold": self._threshold(),
             "fine_tuned": self.model.tuned,
             "own_share": self.model.own_share,
+            "age": self.model.age(time.time()),
             "left_to_release": self.model.left_to_release,
             "decided_by_one": self.model.decided_by_one,
             "file_changes": list(self._changes),

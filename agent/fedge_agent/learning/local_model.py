@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from fedge_models.errors import ReleaseError, StorageError
@@ -33,6 +34,7 @@ from ..samples.event_book import EventBook
 from ..samples.machine_recipe import machine_recipe
 from ..samples.store import SampleStore
 from ..types import Array
+from . import model_age
 from .baselines import Baselines
 from .canary import CANARY_MIN, clearly_worse
 from .kept_choice import KeptChoice
@@ -93,6 +95,7 @@ class LocalModel:
         self._plans, self._events = plans or {}, events
         self._adopted: _Adopted | None = None
         self._is_making = False  # a standardisation or limit
+        self._served_since = 0.0  # monotonic, s: of the release that decides
         self._by_one_before = 0  # see `decided_by_one`; with what served before
         self.own_share: float | None = None  # how much the site's own model counts in what serves; None: there is none
         self.left_to_release: list[str] = []  # labels that it says nothing of
@@ -121,6 +124,18 @@ class LocalModel:
     def decided_by_one(self) -> int:
         """Windows on which the own model or the release decided alone, as the other overflowed there."""
         return self._by_one_before + (self.serving.session.by_one if self.serving else 0)
+
+    def age(self, now: float) -> dict[str, Any]:
+        """How old what decides is, see `model_age`; now: Unix time, s."""
+        model = self._adopted
+        release = model.weights.release if model else None
+        trained_ns = model.own.trained_ns if model else None
+        made = None if release is None else model_age.of_release(release.header.created, now)
+        served_s = None if release is None else round(time.monotonic() - self._served_since, 1)
+        own = None
+        with suppress(StorageError):
+            own = None if trained_ns is None else model_age.of_own(trained_ns, self._samples.newest(self._name))
+        return model_age.status(made, served_s, own)
 
     @property
     def doubtful(self) -> list[str]:
@@ -218,6 +233,7 @@ class LocalModel:
     def restore(self, newest: Release | None) -> None:
         """Serve what served before a restart, or `newest` when nothing did."""
         self._model.weights.restore(newest)
+        self._served_since = time.monotonic()
         self.serve()
 
     def longest_release(self) -> int:
@@ -234,6 +250,7 @@ class LocalModel:
         """Evaluate a release, store it, tune it, serve it. Raises ReleaseError when it is clearly worse here."""
         self._canary(release)
         self._model.weights.take(release)
+        self._served_since = time.monotonic()
         self._tune()
         self.serve()
 
@@ -268,7 +285,8 @@ class LocalModel:
         That is the own model, or tensors that a training on `base` changed and that stay here, if the card names any.
         """
         model = self._model
-        changed = model.own.train(data, self.usable(held=True), base.header.version, self._pause)
+        newest_ns = model.data.newest_ns  # of `data`
+        changed = model.own.train(data, self.usable(held=True), base.header.version, self._pause, newest_ns)
         return changed or model.weights.some_stay_here
 
     def serve_learnt(self) -> None:

@@ -37,10 +37,14 @@ class OwnModel:
         self._rng = np.random.default_rng()
         self._pace = Pace(config.own_model, config.epochs)
         self.weights = chain.load_own(digest, len(graph.params)) if config.own_model else None  # (P,); None: untrained
+        self.trained_ns = chain.load_own_time(digest) if self.weights is not None else None  # see `train`
         self._start = graph.params.copy() if config.own_model and self.weights is None else None
 
-    def train(self, data: Data, held: Data, version: int, pause: Callable[[], None]) -> bool:
-        """Train after one on release `version`, when an epoch is due; whether the weights are others now."""
+    def train(self, data: Data, held: Data, version: int, pause: Callable[[], None], newest_ns: int) -> bool:
+        """Train after one on release `version`, when an epoch is due; whether the weights are others now.
+
+        newest_ns: source time of the newest sample of `data`.
+        """
         epochs, start = self._pace.epochs(), self._start if self.weights is None else self.weights
         if not epochs or start is None:
             return False
@@ -49,9 +53,10 @@ class OwnModel:
         trained = improved(self._graph, start, data, held, how, self._rng, pause, self.weights is None)
         if trained is None:
             return False
-        self.weights, self._start = trained, None
+        self.weights, self._start, self.trained_ns = trained, None, newest_ns
         with suppress(StorageError):  # a restart then begins with what was stored before
             self._chain.save_own(self._digest, trained)
+            self._chain.save_own_time(self._digest, newest_ns)
         return True
 
 

@@ -50,6 +50,7 @@ class TrainingSet:
         self._samples, self._plans, self._events = samples, plans, events
         self._kind: Kind = np.float32 if card.image is None else np.uint8
         self._left_out: dict[bool, int] = {}  # of the held-back part, and of the other
+        self.newest_ns = 0  # source time of the newest sample to train on, when they were last read
         self.unread = False  # samples could not be read the last time
 
     @property
@@ -64,7 +65,9 @@ class TrainingSet:
 
     def usable(self, scale: Scale, held: bool) -> Data:
         """Standardised samples to train on, without wild ones; `held`: those to evaluate with."""
-        task, (x, y, assets, _) = self._card.task, self._load(held, scale.is_wide)
+        task, (x, y, assets, times) = self._card.task, self._load(held, scale.is_wide)
+        if not held:
+            self.newest_ns = int(times.max()) if len(times) else 0
         data = usable(task, x, y, self._are_labelled(assets), assets)
         # A label says what a sample is, however far away it lies; a sample without one only seems to be normal.
         keep = _plausible(scale, data) if task not in ("classify", "multilabel") else finite_rows(data.x)
