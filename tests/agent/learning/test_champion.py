@@ -89,9 +89,9 @@ def test_a_release_that_reproduces_faults_too_does_not_pass_for_the_better_one(t
     x = _normal(600)
     data, held = Data(x[:400], np.zeros(400)), Data(x[400:], np.zeros(200))
     own, blind = _own(graph, tmp_path / "own", 20), _own(graph, tmp_path / "blind", 20)
-    assert own.train(data, held, 1, lambda: None) and own.weights is not None
+    assert own.train(data, held, 1, lambda: None, 0) and own.weights is not None
     everything = np.random.default_rng(1).normal(size=(4000, 6)).astype(np.float32) * 3
-    assert blind.train(Data(everything, np.zeros(4000)), Data(x[:0], np.zeros(0)), 1, lambda: None)
+    assert blind.train(Data(everything, np.zeros(4000)), Data(x[:0], np.zeros(0)), 1, lambda: None, 0)
     assert blind.weights is not None
     assert choose(graph, blind.weights, own.weights, data, held).share > 0.6
 
@@ -101,7 +101,7 @@ def test_the_own_model_gets_its_part_of_the_epochs_and_survives_a_restart(tmp_pa
     x, digest, chain = _normal(300), b"d" * 32, ChainStore(tmp_path)
     data, held = Data(x[:200], np.zeros(200)), Data(x[200:], np.zeros(100))
     own = OwnModel(graph, digest, Training(own_model=0.4, epochs=1), chain)
-    changed = [own.train(data, held, version, lambda: None) for version in range(1, 6)]
+    changed = [own.train(data, held, version, lambda: None, 0) for version in range(1, 6)]
     assert changed == [False, False, True, False, True]
     again = OwnModel(graph, digest, Training(), chain)
     assert again.weights is not None and own.weights is not None and np.array_equal(again.weights, own.weights)
@@ -114,10 +114,10 @@ def test_a_training_that_makes_the_own_model_worse_is_undone(tmp_path: Path) -> 
     x = _normal(300)
     data, held = Data(x[:200], np.zeros(200)), Data(x[200:], np.zeros(100))
     own = _own(graph, tmp_path, 30)
-    assert own.train(data, held, 1, lambda: None)
+    assert own.train(data, held, 1, lambda: None, 0)
     good = own.weights
     upside_down = Data(x[:200] * np.linspace(-3, 3, 6, dtype=np.float32), np.zeros(200))
-    assert not own.train(upside_down, held, 2, lambda: None)
+    assert not own.train(upside_down, held, 2, lambda: None, 0)
     assert own.weights is good
 
 
