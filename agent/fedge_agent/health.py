@@ -288,6 +288,11 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
             {k: v["samples_before"] for k, v in models.items()},
         ),
         (
+            "samples_without_label",
+            "Stored samples that lost their label since the start, as the model has none of that name, by model",
+            {k: v["samples_without_label"] for k, v in models.items()},
+        ),
+        (
             "doubtful_channels",
             "Channels with many values far from all others, by model",
             {k: len(v["doubtful_channels"]) for k, v in models.items()},

@@ -117,6 +117,8 @@ def _model(entry: dict[str, Any]) -> Line:
     privacy = _privacy(entry["privacy"]) if entry["privacy"] else ""
     wild = f", {entry['left_out']} wild ones left out" if entry["left_out"] else ""
     wild += f", {n:,} made otherwise before left out" if (n := entry["samples_before"]) else ""
+    if n := entry["samples_without_label"]:
+        wild += f", {n:,} lost their label, as the model has none of that name"
     far = names(entry["doubtful_channels"])
     doubt = f"; many values of {far} lie far from all others: if they stand for no value, set its range" if far else ""
     changed = (

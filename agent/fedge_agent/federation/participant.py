@@ -178,6 +178,7 @@ class Participant:
             "samples": self._stored(),
             "left_out": self.model.left_out,
             "samples_before": self.model.samples_before,
+            "samples_without_label": self.model.without_label,
             "doubtful_channels": self.model.doubtful,
             "trainings": self.trainings,
             "refused_releases": {str(k): v for k, v in self.refused.items()},

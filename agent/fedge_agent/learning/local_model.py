@@ -31,6 +31,7 @@ from ..durable.releases import ChainStore
 from ..durable.spool import Spool
 from ..samples.baseline import Plan, Progress
 from ..samples.event_book import EventBook
+from ..samples.label_order import order_of
 from ..samples.machine_recipe import machine_recipe
 from ..samples.store import SampleStore
 from ..types import Array
@@ -121,6 +122,11 @@ class LocalModel:
         return self._adopted.data.left_out if self._adopted else 0
 
     @property
+    def without_label(self) -> int:
+        """Stored samples that lost their label since the start, as the model file has none of that name."""
+        return self._samples.without_label[self._name]
+
+    @property
     def decided_by_one(self) -> int:
         """Windows on which the own model or the release decided alone, as the other overflowed there."""
         return self._by_one_before + (self.serving.session.by_one if self.serving else 0)
@@ -186,13 +192,14 @@ class LocalModel:
             return False
         other = TrainableGraph.load(data, where=f"model {self._name}", schemas=False)
         self._fits(other.card, other.input_shape)
-        return recipe(other.card) != recipe(self._adopted.graph.card)
+        here = self._adopted.graph.card
+        return recipe(other.card) != recipe(here) or order_of(other.card) != order_of(here)
 
     def _begin(self, card: Card) -> int:
         """Leave out stored samples that were made in another way; how many."""
         try:
             own = {asset: machine_recipe(card, plan.own) for asset, plan in self._plans.items()}
-            left = self._samples.begin(self._name, recipe(card), own)
+            left = self._samples.begin(self._name, recipe(card), own, order_of(card))
         except StorageError as e:
             logger.warning(
                 "model %s: %s; samples that were made otherwise are found with the next one that is stored",

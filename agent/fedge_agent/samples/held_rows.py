@@ -17,7 +17,7 @@ from typing import Any
 from fedge_models.system import database, salvage
 from fedge_models.system.stand_in import Holding
 
-from . import sample_table
+from . import label_order, sample_table
 
 PART_OF_MEMORY = 32  # samples may take one part in so many of the machine's memory: 16 MiB of 512
 LEAST_BYTES, MOST_BYTES = 8 * 2**20, 32 * 2**20
@@ -25,7 +25,7 @@ ROW_BYTES = 300  # of a sample besides its features, with what its indexes take
 OTHER_BYTES = 24 * 2**20  # room for labels, events and what they withhold
 MOST_LABELS = 20_000  # the newest; a gateway's samples in memory are not older
 # Tables that are copied whole.
-SMALL = ("baselines", "scalings", "sample_recipes", "withheld", "shelves", "events", "event_notes")
+SMALL = ("baselines", "scalings", "sample_recipes", "sample_labels", "withheld", "shelves", "events", "event_notes")
 
 _COPIED = "CREATE TEMP TABLE copied AS SELECT model, asset, bytes, covered_ns FROM baselines"
 # Where no sample was copied, their numbers begin again: those that come count, too.
@@ -119,6 +119,8 @@ def merge(memory: sqlite3.Connection, file: sqlite3.Connection) -> dict[str, int
     numbers = _merge_labels(memory, file)
     for model, asset, recipe in memory.execute("SELECT model, asset, recipe FROM sample_recipes ORDER BY rowid"):
         sample_table.begin(file, model, asset, recipe)
+    for model, names in memory.execute("SELECT model, names FROM sample_labels"):
+        label_order.begin(file, model, label_order.decode(names))
     before = file.total_changes
     for row in _dicts(memory, f"SELECT {_SAMPLE} FROM samples WHERE {sample_table.USED} ORDER BY id"):  # noqa: S608
         file.execute(_ADD_SAMPLE, {**row, "label": numbers.get(row["label"], row["label"])})

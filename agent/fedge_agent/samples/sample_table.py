@@ -68,7 +68,7 @@ def insert(db: sqlite3.Connection, samples: Iterable[Sample]) -> None:
                 s.asset,
                 s.time_ns,
                 s.x.tobytes(),
-                _stored(s.y),
+                stored_value(s.y),
                 int(s.held),
                 int(s.y is not None),
                 s.span_ns,
@@ -187,7 +187,7 @@ def apply_label(
     where = f"+model = :model AND +id > :after AND {_BY_PART if label.part else _BY_TIME}"
     values = {
         **_span(label, longest_ns),
-        **{"model": model, "after": after, "rank": RANKS[label.origin], "id": number, "y": _stored(y)},
+        **{"model": model, "after": after, "rank": RANKS[label.origin], "id": number, "y": stored_value(y)},
     }
     counts = f"count(*), total({_OTHERWISE}), total({_WINS}), total({_WINS} AND y IS NOT :y)"
     sql = f"SELECT {counts} FROM samples WHERE {where}"  # noqa: S608
@@ -268,7 +268,8 @@ def last_number(db: sqlite3.Connection) -> int:
     return int(found[0]) if found else 0
 
 
-def _stored(y: float | tuple[float, ...] | None) -> float | bytes | None:
+def stored_value(y: float | tuple[float, ...] | None) -> float | bytes | None:
+    """A value, or several of one sample, as a column holds it."""
     return np.array(y, "<f8").tobytes() if isinstance(y, tuple) else y
 
 

@@ -31,8 +31,9 @@ from fedge_models.training import standardise
 from fedge_models.training.standardise import Scale
 from numpy.typing import NDArray
 
-from . import baseline, held_rows, sample_table
+from . import baseline, held_rows, label_order, sample_table
 from .baseline import Plan
+from .label_order import LabelOrder
 from .label_values import label_text
 from .sample_table import MAX_CLASSES, USED, Sample, values_of
 from .tables import LAST_S, TableWriter, open_tables
@@ -101,13 +102,26 @@ class SampleStore(TableWriter):
         self._recipes: dict[str, dict[str, bytes]] = {}  # model -> asset ("": all) -> how its samples are made
         self._since: dict[tuple[str, str], int] = {}  # (model, asset) -> the highest id of those made in another way
         self._begun: object = None  # the connection on which this was looked up
+        self._orders: dict[str, LabelOrder] = {}  # model -> what the numbers in its samples stand for
+        self.without_label = Counter[str]()  # model -> samples whose label its file does not have
         self.unmarked = Counter[str]()  # model -> samples found of a version that did not note how they were made
         with suppress(StorageError), self.tables.reading() as db:
             self._count_stored(db)
 
-    def begin(self, model: str, recipe: bytes, of_assets: Mapping[str, bytes] | None = None) -> int:
+    def begin(
+        self,
+        model: str,
+        recipe: bytes,
+        of_assets: Mapping[str, bytes] | None = None,
+        order: LabelOrder | None = None,
+    ) -> int:
         """Use only samples of the model that were made by this recipe, and those of an asset by its own, too, before
-        the first of them is put; how many stored ones were made by another, and are left out. Raises StorageError."""
+        the first of them is put; how many stored ones were made by another, and are left out. Raises StorageError.
+
+        order: what the numbers in samples are to stand for.
+        """
+        if order is not None:
+            self._orders = {**self._orders, model: order}
         self._recipes = {**self._recipes, model: {"": recipe, **(of_assets or {})}}  # the writing thread reads it
         self._begun = None  # where this fails, it is looked up before the next sample is written
         with self.tables.transaction() as db:
@@ -121,6 +135,8 @@ class SampleStore(TableWriter):
         self._begun, last = db, sample_table.last_number(db)
         # In a new database, numbers begin again: none of its samples was left out yet.
         self._since = {key: since for key, since in self._since.items() if since <= last}
+        for model, order in self._orders.items():
+            self.without_label[model] += label_order.begin(db, model, order)
         for model, recipes in self._recipes.items():
             for asset, recipe in recipes.items():
                 self.unmarked[model] += sample_table.begin(db, model, asset, recipe)

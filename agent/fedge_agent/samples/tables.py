@@ -22,7 +22,7 @@ LAST_S = 5.0  # for what waits at the end
 # A sample's origin (`label_values.RANKS`; 0: none) and label (an id; 0: a tag) say whose value y is; span_ns is the
 # window's length, part is what was made. They stand before the features (x), which may fill pages. A recipe says how
 # samples of the model are made (`graph.recipe`), and, with an asset, what is otherwise there (`machine_recipe`);
-# those of an id up to `since` were made by another.
+# those of an id up to `since` were made by another. What the numbers in y stand for: sample_labels (`label_order`).
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS samples (
     id INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, asset TEXT NOT NULL, time_ns INTEGER NOT NULL,
@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS baselines (
     model TEXT, asset TEXT, bytes INTEGER NOT NULL, covered_ns INTEGER NOT NULL, PRIMARY KEY (model, asset));
 CREATE TABLE IF NOT EXISTS sample_recipes (
     model TEXT, asset TEXT, recipe BLOB NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (model, asset));
+CREATE TABLE IF NOT EXISTS sample_labels (model TEXT PRIMARY KEY, names TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS labels (
     id INTEGER PRIMARY KEY AUTOINCREMENT, asset TEXT NOT NULL, start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL,
     value NOT NULL, origin TEXT NOT NULL, part TEXT NOT NULL, noted INTEGER NOT NULL,

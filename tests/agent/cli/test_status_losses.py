@@ -66,6 +66,7 @@ def losses(status: dict[str, Any]) -> list[tuple[str, ...]]:
         ("event_book", "trimmed"),
         ("models", "m", "left_out"),
         ("models", "m", "samples_before"),
+        ("models", "m", "samples_without_label"),
         ("models", "m", "decided_by_one"),
     ]
 

@@ -44,7 +44,8 @@ class Gateway:
         chain = ChainStore(self.folder / "chain")
         plans = {name: Plan(own=given) for name, given in own.items()}
         model = LocalModel("m", config, chain, self.samples, spool, lambda *_: None, lambda: None, plans)
-        model.adopt(zoo.autoencoder(card, 3, (2,)).SerializeToString())
+        made = zoo.autoencoder(card, 3, (2,)) if card.task == "anomaly" else zoo.mlp(card, 2, (2,))
+        model.adopt(made.SerializeToString())
         model.restore(None)
         return model
 
@@ -213,3 +214,26 @@ def test_the_recipe_of_a_machine_is_what_its_configuration_changes() -> None:
     assert machine_recipe(at, Own(1.0, 8, BEARING)) == b""
     raw = msgspec.structs.replace(at, features=())
     assert machine_recipe(raw, Own(bearing=other, shaft_rpm=True)) == b""
+
+
+def test_labels_of_stored_samples_follow_their_names_into_another_file(gateway: Gateway) -> None:
+    def classifier(*labels: str) -> Card:
+        return Card("classify", (Channel("a"), Channel("b")), WindowSpec(1, 8, 8), ("mean",), labels, labels[0])
+
+    def learnt(model: LocalModel) -> list[int]:
+        data = [model.usable(held) for held in (False, True)]
+        return sorted(int(y) for part in data for y in part.y)
+
+    gateway.start(classifier("good", "worn", "dry"))
+    assert gateway.samples is not None
+    for i in range(90):
+        x = np.random.default_rng(i).normal(0, 1, 2).astype(np.float32)
+        gateway.samples.put(Sample("m", "pump", i * 8 * S, x, 2 if i < 10 else i % 2, i % 5 == 0))
+    gateway.samples.flush()
+    turned = gateway.start(classifier("dry", "good", "worn"))
+    turned.rescale()
+    assert Counter(learnt(turned)) == {0: 10, 1: 40, 2: 40} and turned.without_label == 0
+    fewer = gateway.start(classifier("worn", "good"))
+    fewer.rescale()
+    assert Counter(learnt(fewer)) == {0: 40, 1: 40} and fewer.without_label == 10
+    assert fewer.would_begin_anew(zoo.mlp(classifier("good", "worn"), 2, (2,)).SerializeToString())
