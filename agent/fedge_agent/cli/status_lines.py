@@ -111,7 +111,7 @@ def _source(entry: dict[str, Any]) -> Line:
 def _model(entry: dict[str, Any]) -> Line:
     serves = f"waits for {entry['waits_for']}" if entry["waits_for"] else _serves(entry["release"], entry["own_share"])
     if left := entry["left_to_release"]:
-        serves += f", {names(left)} left to the release for want of samples"
+        serves += f", {names(_left(left))} left to the release for want of samples"
     if n := entry["decided_by_one"]:
         serves += f", {counted(n, 'window')} decided by one of the two, as the other overflowed"
     privacy = _privacy(entry["privacy"]) if entry["privacy"] else ""
@@ -128,6 +128,11 @@ def _model(entry: dict[str, Any]) -> Line:
         f"{serves}, {_samples(entry['samples'])}{wild}, {_update(entry)}{privacy}{_age(entry['age'])}{doubt}{changed}"
     )
     return Line(text, (entry["problem"],) if entry["problem"] else ())
+
+
+def _left(labels: dict[str, float]) -> list[str]:
+    """Labels that the release decides; with how much it counts where it sees them in samples of other labels."""
+    return [name if n == 1 else f"{name} (counts {n:.0%}, as it is seen where it is not)" for name, n in labels.items()]
 
 
 def _serves(release: int, own_share: float | None) -> str:

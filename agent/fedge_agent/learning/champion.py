@@ -6,6 +6,10 @@ as likely (Bayesian averaging over the weight of a mixture: Hoeting et al. 1999,
 is a half: neither a bad release nor a poor model of the site's own decides alone. Data that speak clearly move it to
 one of them.
 
+A class that the site has no samples of is left to the release, and held-back samples of other classes show how often it
+sees that class where it is not. What it gives the class counts so much less that such false alarms stay below
+`MOST_FALSE` on average: else a bad release would decide everything here by naming what the site has never met.
+
 Classes count alike, however rare they are: a fault is rare, and what the model is there for. An anomaly model has
 no labels of faults, so it is judged by how well its scores tell normal windows from copies in which faults are planted:
 by reconstruction alone, a model that reproduces everything, faults too, would be the best.
@@ -36,6 +40,7 @@ PART = 2**18  # values whose errors are computed at once, to bound memory
 LARGEST = 4.0  # standard deviations by which a planted fault moves a value; the smallest fault is a quarter
 TOGETHER = 3  # values that it changes, at most
 TINY = 1e-12
+MOST_FALSE = 0.05  # probability of classes that are not there; honest releases gave at most 0.03 on the recordings
 LEAST_KNOWN = {"classify": 2, "multilabel": 1}  # classes or labels; an own model of one class has nothing to tell
 
 Judged = tuple[Array, Array, NDArray[Any]]  # outputs of the own model and of the release, and what is right
@@ -53,7 +58,7 @@ def choose(graph: TrainableGraph, release: Floats, own: Floats | None, data: Dat
     if own is None or (learnt is not None and learnt.sum() < least):
         return Blend(graph, release)
     if not len(held.x) or (known is not None and known.sum() < least):  # nothing to judge by
-        return Blend(graph, release, own, 1 / 2, learnt)
+        return Blend(graph, release, own, 1 / 2, learnt, _counts(graph, release, learnt, held if len(held.x) else data))
     some = _some(held)
     if graph.card.task == "anomaly":
         share = _by_planted(graph, release, own, some.x)
@@ -63,7 +68,40 @@ def choose(graph: TrainableGraph, release: Floats, own: Floats | None, data: Dat
         both = mine & theirs
         judged = own_gives[both], release_gives[both], some.y[both]
         share = _overflow(mine, theirs) if _is_broken(both) else share_of_own(graph.card, judged, known)
-    return Blend(graph, release, own, clear(share), known)
+    return Blend(graph, release, own, clear(share), known, _counts(graph, release, known, held))
+
+
+def _counts(graph: TrainableGraph, release: Floats, known: NDArray[np.bool_] | None, data: Data) -> Array | None:
+    """`false_alarms` of a release (P,) on samples."""
+    if known is None or known.all():
+        return None
+    some = _some(data)
+    gives = outputs(graph, release, some.x)
+    sound = _sound(gives)
+    return false_alarms(graph.card, gives[sound], some.y[sound], known)
+
+
+def false_alarms(card: Card, release: Array, y: NDArray[Any], known: NDArray[np.bool_]) -> Array | None:
+    """How much the release's word counts of each class or label that is not known here (k,), 1 of the known ones.
+
+    release: its logits (n, k) for held-back samples whose classes or labels are y. None: it counts whole.
+    """
+    if card.task == "classify":
+        labels = y.astype(np.int64)
+        some = known[labels]
+        z = release[some].astype(np.float64)
+        named = np.exp(z - np.logaddexp.reduce(z, axis=1, keepdims=True))[:, ~known].sum(axis=1)
+        false = (
+            float(np.mean([named[labels[some] == c].mean() for c in np.unique(labels[some])])) if some.any() else 0.0
+        )
+        rates = np.where(known, 0.0, false)
+    else:
+        never = ~known & ~np.logical_or.reduce(y > 0, axis=0) & (len(y) > 0)
+        named = (1 / (1 + np.exp(-np.clip(release, -50, 50)))).sum(axis=0) / max(1, len(y))
+        rates = np.where(never, named, 0.0)
+    if rates.max(initial=0) <= MOST_FALSE:
+        return None
+    return (MOST_FALSE / np.maximum(rates, MOST_FALSE)).astype(np.float32)
 
 
 def _by_planted(graph: TrainableGraph, release: Floats, own: Floats, x: Array) -> float:

@@ -35,6 +35,7 @@ class Kept(NamedTuple):
     made_for: bytes
     share: float | None
     known: NDArray[np.bool_] | None
+    counts: NDArray[np.float32] | None = None  # see `Mixing`
 
 
 class KeptChoice:
@@ -52,13 +53,13 @@ class KeptChoice:
             return (
                 Blend(self._graph, release)
                 if kept.share is None
-                else Blend(self._graph, release, own, kept.share, kept.known)
+                else Blend(self._graph, release, own, kept.share, kept.known, kept.counts)
             )
         if kept is not None and kept.share is not None and not (len(data.x) or len(held.x)):
-            return Blend(self._graph, release, own, 1 / 2, kept.known)
+            return Blend(self._graph, release, own, 1 / 2, kept.known, kept.counts)
         found = choose(self._graph, release, own, data, held)
         if len(held.x):
-            self._keep(Kept(made, None if found.own is None else found.share, found.known))
+            self._keep(Kept(made, None if found.own is None else found.share, found.known, found.counts))
         return found
 
     def _keep(self, choice: Kept) -> None:
@@ -69,21 +70,26 @@ class KeptChoice:
         found = decode(self._chain.load_choice())
         if found is None or found.known is None:
             return found
-        return found if len(found.known) == len(self._graph.card.labels) else None
+        labels = len(self._graph.card.labels)
+        fits = len(found.known) == labels and (found.counts is None or found.counts.shape == (labels,))
+        return found if fits else None
 
 
 def encode(choice: Kept) -> bytes:
     """The bytes to store."""
-    known = None if choice.known is None else choice.known.tolist()
-    return cbor2.dumps([choice.made_for, choice.share, known])
+    known, counts = (None if array is None else array.tolist() for array in (choice.known, choice.counts))
+    return cbor2.dumps([choice.made_for, choice.share, known, counts])
 
 
 def decode(data: bytes | None) -> Kept | None:
     """Read a stored choice; None when there is none or it cannot be read."""
     try:
-        made, share, known = decode_cbor(data or b"\x80", "share.cbor")
+        made, share, known, counts = decode_cbor(data or b"\x80", "share.cbor")
         found = None if share is None else float(share)
         classes = None if known is None else np.array(known, np.bool_)
+        factors = None if counts is None else np.array(counts, np.float32)
     except (WireError, ValueError, TypeError):
         return None
-    return Kept(bytes(made), found, classes) if found is None or 0 <= found <= 1 else None
+    if factors is not None and (classes is None or not ((factors >= 0) & (factors <= 1)).all()):
+        return None
+    return Kept(bytes(made), found, classes, factors) if found is None or 0 <= found <= 1 else None

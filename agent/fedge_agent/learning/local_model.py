@@ -40,7 +40,7 @@ from .baselines import Baselines
 from .canary import CANARY_MIN, clearly_worse
 from .kept_choice import KeptChoice
 from .limits import margins
-from .mixture import Blend, Mixing
+from .mixture import Blend
 from .own_model import OwnModel
 from .serving import MixedSession, Serving, Session
 from .site_weights import SiteWeights
@@ -99,7 +99,7 @@ class LocalModel:
         self._served_since = 0.0  # monotonic, s: of the release that decides
         self._by_one_before = 0  # see `decided_by_one`; with what served before
         self.own_share: float | None = None  # how much the site's own model counts in what serves; None: there is none
-        self.left_to_release: list[str] = []  # labels that it says nothing of
+        self.left_to_release: dict[str, float] = {}  # labels that it says nothing of; see `Blend`
 
     @property
     def graph(self) -> TrainableGraph | None:
@@ -389,7 +389,7 @@ class LocalModel:
             return Session(file, graph.initializers(blend.alone))
         assert blend.own is not None
         own, release = (Session(file, graph.initializers(w)) for w in (blend.own, blend.release))
-        return MixedSession(own, release, Mixing(graph.card.task, blend.share, blend.known, graph.gives_probabilities))
+        return MixedSession(own, release, blend.mixing(graph.gives_probabilities))
 
     def _tune(self) -> None:
         if self.can_train:

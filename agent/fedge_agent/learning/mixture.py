@@ -27,12 +27,15 @@ class Mixing(NamedTuple):
 
     known: which classes or labels (k,) the own model has learnt and been judged by; of the others only the release
     tells. None: all. probabilities: the outputs of a classifier are such, not logits; so is then the result.
+    counts: by which the release's probabilities of the others are multiplied (k,), as it sees them too often where they
+    are not (`champion.false_alarms`). None: they count whole.
     """
 
     task: str
     share: float
     known: NDArray[np.bool_] | None = None
     probabilities: bool = False
+    counts: Array | None = None
 
     def __call__(self, own: Array, release: Array) -> Array:
         """Mix outputs (..., k). Where one of the two gives no number, because it overflows, the other decides alone."""
@@ -68,15 +71,28 @@ class Mixing(NamedTuple):
         if self.known is None or self.known.all():
             mixed = q + np.float32(self.share) * (p - q)
         else:
+            q = q if self.counts is None else self._less(q, self.known, self.counts)
             p, mine = np.where(self.known, p, 0), np.where(self.known, q, 0)
             p = p * (mine.sum(axis=-1, keepdims=True) / np.maximum(p.sum(axis=-1, keepdims=True), LEAST))
             mixed = q + np.float32(self.share) * (p - mine)
         found: Array = mixed if self.probabilities else np.log(np.maximum(mixed, LEAST))
         return found
 
+    @staticmethod
+    def _less(q: Array, known: NDArray[np.bool_], counts: Array) -> Array:
+        """The release's probabilities q with less for the classes that are not known: the rest goes to the known ones,
+        as the release divides between them, or evenly where it gives them nothing."""
+        others = np.where(known, 0, q * counts)
+        mine = np.where(known, q, 0)
+        total = mine.sum(axis=-1, keepdims=True)
+        parts = np.where(total > LEAST, mine / np.maximum(total, LEAST), known / np.float32(known.sum()))
+        found: Array = others + parts * (1 - others.sum(axis=-1, keepdims=True))
+        return found
+
     def _labels(self, own: Array, release: Array) -> Array:
         share = np.float32(self.share) if self.known is None else np.where(self.known, np.float32(self.share), 0)
         p, q = _sigmoid(own), _sigmoid(release)
+        q = q if self.counts is None else q * self.counts
         mixed = q + share * (p - q)
         found: Array = np.log(np.maximum(mixed, LEAST)) - np.log(np.maximum(1 - mixed, LEAST))
         return found
@@ -90,6 +106,7 @@ class Blend(NamedTuple):
     own: Floats | None = None  # (P,)
     share: float = 0.0  # how much the own model counts
     known: NDArray[np.bool_] | None = None  # see `Mixing`
+    counts: Array | None = None  # see `Mixing`
 
     @property
     def card(self) -> Card:
@@ -104,20 +121,24 @@ class Blend(NamedTuple):
     @property
     def alone(self) -> Floats | None:
         """The weights of the one that decides alone; None where both do."""
-        if self.own is None or not self.share:
+        if self.own is None or (not self.share and self.counts is None):
             return self.release
         return self.own if self.share == 1 and (self.known is None or self.known.all()) else None
 
     @property
-    def left_to_release(self) -> list[str]:
-        """Labels that the own model says nothing of."""
-        known = self.known if self.own is not None and self.share else None
-        return [] if known is None else [n for n, k in zip(self.card.labels, known.tolist(), strict=True) if not k]
+    def left_to_release(self) -> dict[str, float]:
+        """Labels that the own model says nothing of, and how much the release's word counts there."""
+        if self.known is None or self.own is None or self.alone is self.release:
+            return {}
+        counts = np.ones(len(self.known)) if self.counts is None else self.counts.round(4)
+        found = zip(self.card.labels, self.known.tolist(), counts.tolist(), strict=True)
+        return {label: round(count, 4) for label, known, count in found if not known}
 
     @property
     def identity(self) -> list[NDArray[Any]]:
-        """Arrays that no other blend has: the weights of what decides, and the share and classes where two do."""
-        parts = [self.alone] if self.alone is not None else [self.release, self.own, np.float64(self.share), self.known]
+        """Arrays that no other blend has: the weights of what decides, and how it does so where two do."""
+        two = [self.release, self.own, np.float64(self.share), self.known, self.counts]
+        parts = two if self.alone is None else [self.alone]
         return [np.asarray(part) for part in parts if part is not None]
 
     def predict(self, x: Array) -> Array:
@@ -126,7 +147,11 @@ class Blend(NamedTuple):
             return outputs(self.graph, self.alone, x)
         assert self.own is not None
         own, release = (outputs(self.graph, w, x) for w in (self.own, self.release))
-        return Mixing(self.card.task, self.share, self.known)(own, release)
+        return self.mixing()(own, release)
+
+    def mixing(self, probabilities: bool = False) -> Mixing:
+        """How the outputs of both become one; probabilities: as in `Mixing`."""
+        return Mixing(self.card.task, self.share, self.known, probabilities, self.counts)
 
 
 def outputs(graph: TrainableGraph, params: Floats, x: Array) -> Array:

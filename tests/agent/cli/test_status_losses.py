@@ -94,6 +94,8 @@ def test_nothing_is_lost_at_the_start(status: dict[str, Any]) -> None:
 
 def test_what_the_own_model_knows_nothing_of_is_named(status: dict[str, Any]) -> None:
     table = copy.deepcopy(status)
-    table["models"]["m"] |= {"own_share": 1.0, "left_to_release": ["broken"], "release": 7, "waits_for": None}
+    left = {"broken": 1.0, "worn": 0.05}
+    table["models"]["m"] |= {"own_share": 1.0, "left_to_release": left, "release": 7, "waits_for": None}
     text = "\n".join(map(str, lines(table, Path("gw.toml"))))
-    assert "clearly worse here, broken left to the release for want of samples" in text
+    said = "broken, worn (counts 5%, as it is seen where it is not) left to the release for want of samples"
+    assert f"clearly worse here, {said}" in text

@@ -8,8 +8,18 @@ import numpy as np
 import pytest
 from fedge_agent.config.schema import Training
 from fedge_agent.durable.releases import ChainStore
-from fedge_agent.learning.champion import SHARES, believed, choose, clear, planted, share_of_own
+from fedge_agent.learning.champion import (
+    MOST_FALSE,
+    SHARES,
+    believed,
+    choose,
+    clear,
+    false_alarms,
+    planted,
+    share_of_own,
+)
 from fedge_agent.learning.limits import threshold
+from fedge_agent.learning.mixture import outputs
 from fedge_agent.learning.own_model import OwnModel
 from fedge_agent.learning.training import Data
 from fedge_models.graph import zoo
@@ -177,7 +187,39 @@ def test_a_site_that_holds_one_class_back_has_half_of_the_say_in_what_it_has_lea
     data, held = Data(x, np.arange(60) % 2), Data(x[:6], np.zeros(6))
     blend = choose(graph, weights, weights + 1, data, held)
     assert blend.share == 1 / 2 and blend.known is not None and blend.known.tolist() == [True, True, False]
-    assert blend.left_to_release == ["broken"] and choose(graph, weights, None, data, held).left_to_release == []
+    assert set(blend.left_to_release) == {"broken"}
+    assert choose(graph, weights, None, data, held).left_to_release == {}
+
+
+@pytest.mark.parametrize("held_back", [60, 6, 0])
+def test_a_release_cannot_decide_by_naming_what_the_site_never_met(held_back: int) -> None:
+    card = Card("classify", CHANNELS, WINDOW, labels=("normal", "worn", "broken"))
+    graph = TrainableGraph.load(zoo.mlp(card, 2, (4,)).SerializeToString())
+    x, weights = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32), np.array(graph.params)
+    y = (x[:, 0] > 0).astype(np.int64)
+    bias = next(t for t in graph.layout if t.shape == (3,))
+    hostile = weights.copy()
+    hostile[bias.start : bias.stop] += np.array([0, 0, 40], np.float32)
+    blend = choose(graph, hostile, weights, Data(x, y), Data(x[:held_back], y[:held_back]))
+    assert outputs(graph, hostile, x).argmax(axis=1).tolist() == [2] * 60
+    assert 2 not in blend.predict(x).argmax(axis=1)
+    assert blend.left_to_release == {"broken": pytest.approx(MOST_FALSE, abs=1e-3)}
+    honest = choose(graph, weights - np.where(hostile != weights, 4, 0), weights, Data(x, y), Data(x, y))
+    assert honest.counts is None and honest.left_to_release in ({"broken": 1.0}, {})
+
+
+def test_false_alarms_count_by_class_and_by_label() -> None:
+    card = Card("classify", CHANNELS, WINDOW, labels=("normal", "worn", "broken"))
+    known, y = np.array([True, True, False]), np.array([0] * 90 + [1] * 10)
+    z = np.zeros((100, 3), np.float32)
+    z[:90, 2], z[90:, 2] = -50, 50  # says `broken` of each rare fault, and of nothing else
+    assert false_alarms(card, z, y, known) == pytest.approx([1, 1, 2 * MOST_FALSE])
+    z[:, 2] = -50
+    assert false_alarms(card, z, y, known) is None and false_alarms(card, z[:0], y[:0], known) is None
+    sets = np.stack([y, np.zeros(100)], axis=1)
+    known = np.array([True, False])
+    assert false_alarms(LABELS, np.full((100, 2), 50, np.float32), sets, known) == pytest.approx([1, MOST_FALSE])
+    assert false_alarms(LABELS, np.full((100, 2), 50, np.float32), 1 - sets, known) is None  # it is always there
 
 
 def test_with_nothing_held_back_both_decide_on_what_the_site_has_samples_of() -> None:

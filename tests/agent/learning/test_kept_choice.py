@@ -82,6 +82,9 @@ def test_what_was_stored_is_read_with_distrust() -> None:
     kept = Kept(b"m" * 32, 0.25, np.array([True, False]))
     found = decode(encode(kept))
     assert found is not None and found[:2] == kept[:2] and np.array_equal(found.known, kept.known)  # type: ignore[arg-type]
+    counted = decode(encode(kept._replace(counts=np.array([1, 0.05], np.float32))))
+    assert counted is not None and counted.counts == pytest.approx([1, 0.05])
+    assert decode(encode(kept._replace(counts=np.array([1, 2], np.float32)))) is None
     assert decode(encode(Kept(b"m", None, None))) == Kept(b"m", None, None)
     for bad in (float("nan"), -0.1, 2.0):
         assert decode(encode(kept._replace(share=bad))) is None

@@ -87,6 +87,27 @@ def test_classes_that_the_site_does_not_know_are_left_to_the_release() -> None:
     assert labels[0, 0] == pytest.approx(-4, abs=1e-4) and labels[0, 1] == pytest.approx(0, abs=1e-6)
 
 
+def test_what_a_release_gives_to_unknown_classes_may_count_less() -> None:
+    data, graph, own, release = _two("classify")
+    known, counts = np.array([True, True, False]), np.array([1, 1, 0.1], np.float32)
+    for share in (0.0, 0.5, 1.0):
+        blend = Blend(graph, release, own, share, known, counts)
+        mixed, theirs = (_probabilities("classify", z) for z in (blend.predict(X), outputs(graph, release, X)))
+        np.testing.assert_allclose(mixed[:, 2], theirs[:, 2] / 10, atol=2e-6)
+        np.testing.assert_allclose(mixed.sum(axis=1), 1, atol=1e-5)
+        session = _session(data, graph, own, release, blend.mixing(graph.gives_probabilities))
+        for row, expected in zip(X[:9], blend.predict(X[:9]), strict=True):
+            session.input[...] = row
+            np.testing.assert_allclose(session.run(), expected, atol=2e-5)
+    mine, sure = np.array([[1.0, 0, 9]], np.float32), np.array([[-90.0, -90.0, 90.0]], np.float32)
+    mixed = _probabilities("classify", Mixing("classify", 0.5, known, False, counts)(mine, sure))
+    assert mixed.argmax() == 0 and mixed[0, 2] == pytest.approx(0.1, abs=1e-4)
+    labels = Mixing("multilabel", 0.5, np.array([False, True]), False, np.array([0.1, 1], np.float32))
+    assert labels(np.zeros((1, 2), np.float32), np.full((1, 2), 50, np.float32))[0, 0] == pytest.approx(
+        np.log(0.1 / 0.9), abs=1e-3
+    )
+
+
 def test_two_outputs_of_a_softmax_are_mixed_as_they_are() -> None:
     own, release = np.array([1.0, 0.0], np.float32), np.array([0.2, 0.8], np.float32)
     np.testing.assert_allclose(Mixing("classify", 0.5, probabilities=True)(own, release), [0.6, 0.4], atol=1e-6)
