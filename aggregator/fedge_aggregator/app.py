@@ -124,6 +124,8 @@ class App:
             (self._metrics.waiting, lambda: len(self.store.updates.arrivals(made.name))),
             (self._metrics.quarantined, made.quarantined),
             (self._metrics.nodes, lambda: len(self.store.members(made.name))),
+            (self._metrics.statistics_sites, lambda: made.statistics.sites(time.time())),
+            (self._metrics.statistics_number, lambda: made.statistics.number),
         )
         for gauge, figure in gauges:
             gauge.labels(made.name).set_function(figure)

@@ -13,6 +13,12 @@ class Metrics:
         self.registry = CollectorRegistry()
         r = self.registry
         self.accepted = Counter("fedge_aggregator_updates_accepted", "Updates stored", ["federation"], registry=r)
+        what = "Statistics of sites stored"
+        self.statistics = Counter("fedge_aggregator_statistics_accepted", what, ["federation"], registry=r)
+        what = "Sites whose statistics count"
+        self.statistics_sites = Gauge("fedge_aggregator_statistics_sites", what, ["federation"], registry=r)
+        what = "Number of the newest statistics over sites; 0: none yet"
+        self.statistics_number = Gauge("fedge_aggregator_statistics_published", what, ["federation"], registry=r)
         self.refused = Counter("fedge_aggregator_requests_refused", "Requests refused, by kind", ["kind"], registry=r)
         self.turned_away = Counter("fedge_aggregator_connections_turned_away", "Connections over the cap", registry=r)
         self.bytes_in = Counter("fedge_aggregator_bytes_received", "Bodies received, bytes", registry=r)

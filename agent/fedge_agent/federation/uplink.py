@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from email.message import Message
 from typing import Annotated
 
 import msgspec
@@ -35,6 +36,7 @@ class Uplink:
         self.bytes_up = 0  # bodies
         self.bytes_down = 0
         self._not_asked: set[str] = set()
+        self._statistics: dict[str, int] = {}  # federation -> number of its newest statistics over sites
 
     def fetch_model(self, federation: str) -> bytes:
         """Fetch the federation's ONNX file."""
@@ -58,6 +60,19 @@ class Uplink:
         RefusedError with the aggregator's reason.
         """
         self._call("POST", f"/v1/federations/{federation}/updates", body, 64 * 1024)
+
+    def submit_statistics(self, federation: str, body: bytes) -> None:
+        """Send this site's statistics; they are stored durably when this returns. Raises as `submit`."""
+        self._call("POST", f"/v1/federations/{federation}/statistics", body, 64 * 1024)
+
+    def statistics_number(self, federation: str) -> int:
+        """Number of the statistics over sites that this node may fetch, by the aggregator's last answer; 0: none."""
+        return self._statistics.get(federation, 0)
+
+    def fetch_statistics(self, federation: str, have: int, cap: int) -> bytes | None:
+        """Fetch the newest statistics over sites; None when their number is `have`, or there are none for this node."""
+        status, body = self._call("GET", f"/v1/federations/{federation}/statistics?have={have}", None, cap)
+        return None if status == 304 else body
 
     def keep_certificate(self, now: float) -> None:
         """Renew this gateway's certificate when two thirds of its life are over. `now`: Unix time, s."""
@@ -83,10 +98,15 @@ class Uplink:
             self.bytes_down += len(answer.data)
         if answer.status in (200, 202, 304):
             if federation is not None:
-                asked = answer.headers.get("Fedge-Asked") != "no"
-                (self._not_asked.discard if asked else self._not_asked.add)(federation)
+                self._note(federation, answer.headers)
             return answer.status, answer.data
         raise _error(answer, self._url)
+
+    def _note(self, federation: str, headers: Message) -> None:
+        """Note what the headers of a release's answer say of the federation."""
+        asked, number = headers.get("Fedge-Asked") != "no", headers.get("Fedge-Statistics", "")
+        (self._not_asked.discard if asked else self._not_asked.add)(federation)
+        self._statistics[federation] = int(number) if number.isascii() and number.isdigit() and len(number) < 17 else 0
 
     def _exchange(self, method: str, path: str, body: bytes | None, cap: int) -> Response:
         """The answer; once more on a new connection when an open one had ended since the last call."""

@@ -19,6 +19,7 @@ from .common import config_option
 from .model import model_group
 from .nodes import invite, nodes_group
 from .release import release_group, rounds
+from .statistics import statistics
 from .watch import audit, status
 
 PROGRAM = "fedge-aggregator"
@@ -31,7 +32,7 @@ def main() -> None:
     """Average what gateways learn, and sign the result."""
 
 
-for command in (model_group, invite, nodes_group, rounds, release_group, status, audit):
+for command in (model_group, invite, nodes_group, rounds, release_group, status, statistics, audit):
     main.add_command(command)
 
 

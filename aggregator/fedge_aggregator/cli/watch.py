@@ -6,12 +6,14 @@ from __future__ import annotations
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 from fedge_models.errors import ConfigError
 from fedge_models.system import service, times
 from fedge_models.system.settings import parse_seconds
+from fedge_models.system.text import counted
 
 from ..config.load import load
 from ..config.schema import STATUS_FILE
@@ -36,8 +38,19 @@ def status(as_json: bool, config_path: Path) -> None:
         click.echo(f"  {_holds(entry['holds'], len(entry['active']))}")
         for metric, summary in entry["evaluation"].items():
             click.echo(f"  {metric_line(metric, summary)}")
+        click.echo(f"  {_statistics(name, entry['statistics'])}")
     if not table["federations"]:
         click.echo(NO_MODEL)
+
+
+def _statistics(name: str, entry: dict[str, Any]) -> str:
+    """Whose statistics there are, and whether gateways see any, in words."""
+    if entry["off"]:
+        return f"statistics: none, {entry['off']}"
+    if not entry["sites"]:
+        return "statistics: no site has sent any"
+    shown = f"number {entry['published']} published" if entry["published"] else f"published from {entry['needs']} on"
+    return f"statistics: of {counted(entry['sites'], 'site')}, {shown}; see: fedge-aggregator statistics {name}"
 
 
 def _holds(hostile: int, active: int) -> str:

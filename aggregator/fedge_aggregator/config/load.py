@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from fedge_models.errors import ConfigError
+from fedge_models.statistics.over_sites import LEAST_SITES
 from fedge_models.system import settings
 from fedge_models.system.service import parse_address, parse_loopback
 
@@ -47,6 +48,11 @@ def _check(federation: FederationConfig, where: str, key: str) -> None:
     build_runner(federation.engine, where, f"{key}.engine")
     if federation.privacy and federation.mode == "asynchronous":
         raise ConfigError(f"{where}: key '{key}.privacy': needs synchronous rounds, where all count as often as others")
+    if 0 < federation.statistics_sites < LEAST_SITES:
+        raise ConfigError(
+            f"{where}: key '{key}.statistics_sites': got {federation.statistics_sites}; expected {LEAST_SITES} or "
+            "more, so that no gateway can tell another's values from its own, or 0 for no statistics"
+        )
     _check_rounds(federation, how.name, how.pipeline.minimum(), f"{where}: key '{key}")
 
 

@@ -58,6 +58,7 @@ class FederationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     staleness_exponent: Annotated[float, Meta(ge=0, le=10)] = 0.5  # an update weighs 1 / (1 + staleness) ** this
     max_samples: Annotated[int, Meta(ge=1)] = 10_000  # a node's sample count is a claim: capped here
     max_saturated: Annotated[float, Meta(gt=0, le=1)] = 0.98  # largest share of an update's codes at the grid's ends
+    statistics_sites: Annotated[int, Meta(ge=0, le=1_000_000)] = 5  # least sites of a channel's statistics; 0: none
     history: Annotated[int, Meta(ge=0, le=10_000)] = 10  # releases before the newest that can be rolled back to
     lifetime: Seconds = Seconds(365 * 86400)  # of a release; it is renewed at half of it
 

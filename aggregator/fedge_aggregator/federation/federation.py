@@ -43,6 +43,7 @@ from .gathering import VerifiedUpdates, gather
 from .publish import Published
 from .release_chain import ReleaseChain
 from .report import report
+from .site_statistics import SharedStatistics
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class Federation:
             check = HeldBackCheck(graph, heldback.load(config.held_back, graph)) if config.held_back else None
             self.how = replace(self.how, held_back=check, local=personal.local_mask(graph))
         self._chain = ReleaseChain(model, config, store, authority)
+        self.statistics = SharedStatistics(model, config, store, authority)
         self._secret = hashlib.sha256(b"fedge sample" + authority.release_key.private_bytes_raw()).digest()
         self._closing = threading.Lock()  # one round ends at a time; a synchronous one admits nothing meanwhile
         self._admissions = store.group_commit(self._closing if self.limits.mode == "synchronous" else nullcontext())
@@ -105,6 +107,14 @@ class Federation:
         """
         try:
             return self._admit(node, body, now)
+        except RefusedError as e:
+            self._log_refusal(node.name, e, now)
+            raise
+
+    def admit_statistics(self, node: Node, body: bytes, now: float) -> bool:
+        """Verify a site's statistics and store them, durably. Raises as `SharedStatistics.admit`."""
+        try:
+            return self.statistics.admit(node, body, now)
         except RefusedError as e:
             self._log_refusal(node.name, e, now)
             raise
@@ -156,6 +166,7 @@ class Federation:
             "pinned": pin._asdict() if pin else None,
             "asked": sorted(opened.asked) if self.limits.sampled else None,
             "active": sorted(active),
+            "statistics": self.statistics.status(now),
         }
 
     def trust(self, now: float) -> dict[str, list[str]]:

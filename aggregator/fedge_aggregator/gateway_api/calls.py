@@ -101,6 +101,10 @@ class Calls:
         if federation.admit(node, body, time.time()):
             self._arrived(federation.name)
 
+    def statistics(self, federation: Federation, node: Node, body: bytes) -> None:
+        """Admit a site's statistics; they are durable when this returns. Raises as `Federation.admit_statistics`."""
+        federation.admit_statistics(node, body, time.time())
+
     def last_seen(self) -> dict[str, float]:
         """When each node was last heard from since the start, Unix time, s."""
         with self._lock:

@@ -34,7 +34,9 @@ HANDSHAKE_S = 30.0  # then one round trip, which may take 10 s
 IDLE_S = 120.0  # between two requests of a connection
 MAX_HEADER_BYTES = 16 * 1024  # request line and headers together
 MAX_JOIN_BYTES = 8 * 1024
-_ROUTE = re.compile(r"/v1/federations/([A-Za-z0-9][A-Za-z0-9_.-]{0,63})/(model|release|updates)")
+Answer = tuple[int, str, bytes, dict[str, str]]  # status, type and body, headers
+KEPT = ("ETag", "Fedge-Asked", "Fedge-Statistics")  # headers of an answer without a body
+_ROUTE = re.compile(r"/v1/federations/([A-Za-z0-9][A-Za-z0-9_.-]{0,63})/(model|release|updates|statistics)")
 
 
 class NodeServer(service.HttpServer):
@@ -176,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer(self._post)
 
-    def _answer(self, call: Callable[[], tuple[int, str, bytes, dict[str, str]]]) -> None:
+    def _answer(self, call: Callable[[], Answer]) -> None:
         metrics = self.server.calls.metrics
         try:
             code, kind, body, headers = call()
@@ -187,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # the body may not have been read
         self.send_response(code)
         for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
-            if code != 304 or name in ("ETag", "Fedge-Asked"):
+            if code != 304 or name in KEPT:
                 self.send_header(name, value)
         if self.close_connection:
             self.send_header("Connection", "close")
@@ -195,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
         metrics.bytes_out.inc(len(body))
 
-    def _get(self) -> tuple[int, str, bytes, dict[str, str]]:
+    def _get(self) -> Answer:
         url = urlsplit(self.path)
         if url.path == "/v1/ca":
             return 200, "application/pkix-cert", self.server.calls.authority_certificate(), {}
@@ -210,13 +212,18 @@ class _Handler(BaseHTTPRequestHandler):
         have = parse_qs(url.query).get("have", ["0"])[0]
         if not have.isdigit() or len(have) > 16:
             return 400, "application/json", _error("have: expected the version number that the node holds"), {}
+        if match[2] == "statistics":
+            found = federation.statistics.body_for(node.name, int(have))
+            return (304, "", b"", {}) if found is None else (200, "application/cose", found, {})
         body = federation.body_for(int(have))
         etag = {"ETag": f'"{federation.current.header.version}"'}
         if not federation.asks(node.name):
             etag["Fedge-Asked"] = "no"
+        if number := federation.statistics.number_for(node.name):
+            etag["Fedge-Statistics"] = str(number)
         return (304, "", b"", etag) if body is None else (200, "application/cose", body, etag)
 
-    def _post(self) -> tuple[int, str, bytes, dict[str, str]]:
+    def _post(self) -> Answer:
         calls = self.server.calls
         if self.path == "/v1/join":
             body = self._body(MAX_JOIN_BYTES)
@@ -225,21 +232,29 @@ class _Handler(BaseHTTPRequestHandler):
             node, body = self._node(), self._body(MAX_JOIN_BYTES)
             return (200, "application/pkix-cert", calls.renew(node, body), {}) if isinstance(body, bytes) else body
         match = _ROUTE.fullmatch(self.path)
-        if not match or match[2] != "updates":
+        if not match or match[2] not in ("updates", "statistics"):
             return 404, "application/json", _error("no such path"), {}
-        node = self._node()
-        federation = calls.federation(match[1], node)
-        body = self._body(federation.max_body)
+        return self._take(match[1], match[2])
+
+    def _take(self, name: str, what: str) -> Answer:
+        """Take an update or statistics for a federation."""
+        calls, node = self.server.calls, self._node()
+        federation = calls.federation(name, node)
+        body = self._body(federation.max_body if what == "updates" else federation.statistics.max_body)
         if not isinstance(body, bytes):
             return body
-        calls.update(federation, node, body)
-        calls.metrics.accepted.labels(federation.name).inc()
+        if what == "updates":
+            calls.update(federation, node, body)
+            calls.metrics.accepted.labels(federation.name).inc()
+        else:
+            calls.statistics(federation, node, body)
+            calls.metrics.statistics.labels(federation.name).inc()
         return 202, "application/json", b"{}", {}
 
     def _node(self) -> Any:
         return self.server.calls.authenticate(self.connection.getpeercert(binary_form=True))
 
-    def _body(self, cap: int) -> bytes | tuple[int, str, bytes, dict[str, str]]:
+    def _body(self, cap: int) -> bytes | Answer:
         """The request's body; or the refusal of one without a length or over its cap, before a byte is read."""
         length = self.headers.get("Content-Length", "")
         if not length.isdigit() or self.headers.get("Transfer-Encoding"):
@@ -271,7 +286,7 @@ class _Handler(BaseHTTPRequestHandler):
         logger.debug("%s: " + format, self.client_address[0], *args)
 
 
-def _refusal(error: FedgeError) -> tuple[int, str, bytes, dict[str, str]]:
+def _refusal(error: FedgeError) -> Answer:
     """The answer to an error: its status says what the caller should do next."""
     codes: list[tuple[type[FedgeError], int]] = [(IdentityError, 403), (StaleError, 409), (RetryError, 503)]
     code = next((code for kind, code in codes if isinstance(error, kind)), 422)

@@ -15,7 +15,7 @@ MAX_DETAIL = 1000
 
 Kind = Literal[
     "invite", "join", "renew", "revoke", "model", "asked", "update", "refusal", "waits", "release", "trust", "pin",
-    "unpin", "damaged",
+    "unpin", "damaged", "statistics",
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
 

@@ -54,6 +54,11 @@ CREATE TABLE IF NOT EXISTS vectors (
     federation TEXT, name TEXT, data BLOB NOT NULL, PRIMARY KEY (federation, name));
 CREATE TABLE IF NOT EXISTS spent (federation TEXT PRIMARY KEY, data TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS seen (federation TEXT PRIMARY KEY, data TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS site_statistics (
+    federation TEXT, node TEXT, sequence INTEGER NOT NULL, digest BLOB NOT NULL, received REAL NOT NULL,
+    published INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (federation, node));
+CREATE TABLE IF NOT EXISTS published_statistics (
+    federation TEXT PRIMARY KEY, number INTEGER NOT NULL, created REAL NOT NULL, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS audit (
     id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, what TEXT NOT NULL, federation TEXT, node TEXT,
     release INTEGER, detail TEXT NOT NULL);

@@ -19,6 +19,7 @@ from .database import Database
 from .group_commit import GroupCommit
 from .releases import Bodies, ReleaseRow, Releases, insert_release
 from .round_state import RoundStates
+from .statistics import Statistics
 from .updates import Updates
 
 
@@ -50,6 +51,7 @@ class Store:
         self.updates = Updates(self._database)
         self.audit = Audit(self._database)
         self.round_states = RoundStates(self._database)
+        self.statistics = Statistics(self._database)
         self.close = self._database.close
         self.transaction = self._database.transaction
         self.reading = self._database.reading

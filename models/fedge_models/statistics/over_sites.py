@@ -3,9 +3,10 @@
 
 What comes from one site is its histogram. What is made of them is robust: medians and order statistics over the
 sites' quantiles, without the most extreme sites, rounded to bins as wide as the sites' own. A hostile site moves an
-order statistic by one rank, however large its values are. A bin of the joint histogram counts at least `LEAST_SITES`
-sites. Sorted values without names, with the extremes left out, are microaggregation's way to publish (Domingo-Ferrer,
-Mateo-Sanz 2002, doi:10.1109/69.979982), with the median in the place of the mean.
+order statistic by one rank, however large its values are, and a third of the sites cannot choose the bins. A bin of
+the joint histogram counts at least `LEAST_SITES` sites. Sorted values without names, with the extremes left out, are
+microaggregation's way to publish (Domingo-Ferrer, Mateo-Sanz 2002, doi:10.1109/69.979982), with order statistics in
+the place of means.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def summarise(found: Sequence[Histogram]) -> Summary | None:
         return None
     quantiles = np.array([[h.quantile(q) for q in (LOW, MIDDLE, HIGH)] for h in found])
     ordered = np.sort(quantiles, axis=0)
-    left = max(1, sites // 10)
+    left = max(1, sites // 3)
     bottom, top = float(ordered[left, 0]), float(ordered[sites - 1 - left, 2])
     exponent = _exponent(min(bottom, top), max(bottom, top), found)
     width = 2.0**exponent
