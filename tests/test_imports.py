@@ -59,7 +59,7 @@ FLOORS = {
     "fedge_aggregator": (
         *("rounds", "config", "metrics", "authority", "store", "federation", "gateway_api", "app", "cli"),
     ),
-    "fedge_fleet": ("report", "data", "machines", "simulate", "demo", "cli"),
+    "fedge_fleet": ("report", "data", "machines", "simulate", "demo", "rehearse", "cli"),
 }
 # Rooms in rooms that know nothing of each other, but for those they name.
 NEIGHBOURS = {

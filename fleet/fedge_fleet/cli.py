@@ -15,6 +15,7 @@ from fedge_models.errors import ConfigError
 from fedge_models.system import files
 from fedge_models.system.command_line import Group
 
+from .rehearse.command import rehearse
 from .simulate.config import flagged, keys, read
 
 path_type = click.Path(path_type=Path)
@@ -24,6 +25,9 @@ path_type = click.Path(path_type=Path)
 @click.version_option(__version__)
 def main() -> None:
     """A whole fleet on one machine."""
+
+
+main.add_command(rehearse)
 
 
 @main.command()

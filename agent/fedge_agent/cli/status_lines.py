@@ -109,7 +109,9 @@ def _source(entry: dict[str, Any]) -> Line:
 
 
 def _model(entry: dict[str, Any]) -> Line:
-    serves = f"waits for {entry['waits_for']}" if entry["waits_for"] else _serves(entry["release"], entry["own_share"])
+    serves = (
+        f"waits for {entry['waits_for']}" if entry["waits_for"] else decides_with(entry["release"], entry["own_share"])
+    )
     if left := entry["left_to_release"]:
         serves += f", {names(_left(left))} left to the release for want of samples"
     if n := entry["decided_by_one"]:
@@ -135,7 +137,7 @@ def _left(labels: dict[str, float]) -> list[str]:
     return [name if n == 1 else f"{name} (counts {n:.0%}, as it is seen where it is not)" for name, n in labels.items()]
 
 
-def _serves(release: int, own_share: float | None) -> str:
+def decides_with(release: int, own_share: float | None) -> str:
     """Say what decides: the release, this site's own model, or both."""
     if own_share is None:
         return f"release {release}"

@@ -200,7 +200,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 def load(path: Path) -> Config:
     """Read and check the file. Raises ConfigError naming file and key."""
-    config = settings.convert(_expanded(path, settings.read(path)), Config, str(path))
+    config = settings.convert(expanded(path, settings.read(path)), Config, str(path))
     _check_names(path, config)
     for name, model in config.model.items():
         if model.privacy is not None:
@@ -214,8 +214,8 @@ def load(path: Path) -> Config:
     return config
 
 
-def _expanded(path: Path, table: Table) -> Table:
-    """The file with each asset's template under its keys; errors name the template."""
+def expanded(path: Path, table: Table) -> Table:
+    """The file with each asset's template under its keys; errors name the template. Raises ConfigError."""
     assets, templates = table.get("asset"), table.get("template", {})
     if not isinstance(assets, dict) or not isinstance(templates, dict):
         return table  # `convert` says what is wrong

@@ -42,7 +42,7 @@ def replay(config: FilesConfig, tags: Sequence[str], host: SourceHost, faults: F
     while not host.stop.is_set():
         first: int | None = None
         last = 0
-        for at, cells, rows in _all(config, tags, faults):
+        for at, cells, rows in recorded(config, tags, faults):
             first = at if first is None else first
             last = round((at - first + shift_ns) / config.speed)
             if host.stop.wait(max(0.0, begin + last / 1e9 - time.monotonic())):
@@ -53,8 +53,8 @@ def replay(config: FilesConfig, tags: Sequence[str], host: SourceHost, faults: F
         shift_ns = round(last * config.speed) + round(1e9 / config.rate_hz)
 
 
-def _all(config: FilesConfig, tags: Sequence[str], faults: Faults) -> Iterator[Timed]:
-    """The rows of the file, or of all files of the pattern."""
+def recorded(config: FilesConfig, tags: Sequence[str], faults: Faults) -> Iterator[Timed]:
+    """The rows of the file, or of all files of the pattern, in the order of their times. Raises ConfigError."""
     if not listing.is_pattern(config.path):
         yield from _in_order(config, config.path, tags, faults)
         return

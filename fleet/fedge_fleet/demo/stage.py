@@ -3,30 +3,22 @@
 
 from __future__ import annotations
 
-import http.client
-import json
-import os
-import shutil
-import socket
-import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from fedge_models.errors import StopError
 from fedge_models.graph.trainable import TrainableGraph
 
 from ..data.recordings import write_track
 from ..machines import tryton
+from ..machines.local import BIN, environment, free_port, get, program
 from ..machines.processes import Processes, run
 from .scenario import Scenario
 
 FEDERATION = "demo"
 READY_S = 40.0
 NODE_MODULES = Path(__file__).parents[3] / ".counterparts/node/node_modules"  # of a checkout, after `make counterparts`
-BIN = Path(sys.executable).parent
 
 
 class Stage:
@@ -37,8 +29,7 @@ class Stage:
     ) -> None:
         self.scenario, self.folder, self.say = scenario, folder, say
         self._tryton = real_mes  # its virtual environment; None: the stand-in
-        threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        self.env = {**os.environ, **threads, "ORT_DISABLE_TELEMETRY": "1"}
+        self.env = environment()
         self.processes = Processes(folder / "logs", self.env)
         self.graph = TrainableGraph.load(scenario.model)
         self.agents: dict[str, str] = {}  # site -> host:port of the status page
@@ -79,7 +70,7 @@ class Stage:
             return
         self.say("  MES: Tryton; its database is made, which takes half a minute")
         tryton.make_database(self._tryton, folder / "tryton")
-        port = _free_port()
+        port = free_port()
         config = tryton.configure(folder / "tryton", port)
         self.processes.start("mes", tryton.command(self._tryton, config))
         self._mes_address = f"127.0.0.1:{port}"
@@ -114,7 +105,7 @@ clear = {{ url = "/{{key}}/cleared", body = {{ reference = "{{key}}", cleared_at
             self.say(f"  machine of {site}: {spoken}")
 
     def _broker(self, program: str) -> int:
-        port = _free_port()
+        port = free_port()
         config = self.folder / "mosquitto.conf"
         config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
         self.processes.start("mosquitto", [program, "-c", config])
@@ -177,17 +168,10 @@ when = {{ for_windows = 3, min_gap = "2s" }}
         self.processes.start(name, [BIN / "fedge-fleet", *command])
 
     def _wait_for(self, path: Path) -> str:
-        self._until(lambda: path.exists() and bool(path.read_text()), path.name)
-        return path.read_text()
+        return self.processes.text_of(path, READY_S)
 
     def _until(self, done: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + READY_S
-        while not done():
-            self.processes.check()
-            if time.monotonic() > deadline:
-                tails = "\n".join(f"--- {n}\n{self.processes.tail(n, 4)}" for n in self.processes.pids())
-                raise StopError(f"waited {READY_S:.0f} s, but this did not happen: {what}\n{tails}")
-            time.sleep(0.05)
+        self.processes.wait_until(done, what, READY_S)
 
     def _all_connected(self) -> bool:
         for address in self.agents.values():
@@ -195,27 +179,3 @@ when = {{ for_windows = 3, min_gap = "2s" }}
             if status["sources"]["plc"]["readings"] == 0 or status["models"][FEDERATION]["head"] is None:
                 return False
         return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def program(name: str) -> str | None:
-    """Return the path of an installed program; Debian keeps servers in /usr/sbin."""
-    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-
-
-def get(address: str, path: str) -> Any:
-    """Get JSON from a local page. Raises StopError."""
-    host, _, port = address.rpartition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=10)
-    try:
-        connection.request("GET", path)
-        return json.loads(connection.getresponse().read())
-    except (OSError, ValueError, http.client.HTTPException) as e:
-        raise StopError(f"http://{address}{path}: {e}") from e
-    finally:
-        connection.close()

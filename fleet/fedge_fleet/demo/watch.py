@@ -15,9 +15,10 @@ from fedge_models.graph.trainable import TrainableGraph
 from numpy.typing import NDArray
 
 from ..data import member, site_data
+from ..machines.local import get
 from ..simulate import baselines
 from .scenario import CONFIG, Scenario
-from .stage import FEDERATION, Stage, get
+from .stage import FEDERATION, Stage
 
 ROUNDS_FOR_OWN = 30  # a site alone trains about as often as the federation does
 

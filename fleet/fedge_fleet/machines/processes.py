@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -68,6 +68,21 @@ class Processes:
     def tail(self, name: str, lines: int = 12) -> str:
         """Return the last lines that a process wrote."""
         return "\n".join((self._logs / f"{name}.log").read_text(errors="replace").splitlines()[-lines:])
+
+    def wait_until(self, done: Callable[[], bool], what: str, seconds: float) -> None:
+        """Wait until `done`. Raises StopError when a process ends, or when it takes longer than `seconds`."""
+        deadline = time.monotonic() + seconds
+        while not done():
+            self.check()
+            if time.monotonic() > deadline:
+                tails = "\n".join(f"--- {n}\n{self.tail(n, 4)}" for n in self.pids())
+                raise StopError(f"waited {seconds:.0f} s, but this did not happen: {what}\n{tails}")
+            time.sleep(0.05)
+
+    def text_of(self, path: Path, seconds: float) -> str:
+        """Return the text of a file once a process has written it. Raises StopError as `wait_until` does."""
+        self.wait_until(lambda: path.exists() and bool(path.read_text()), path.name, seconds)
+        return path.read_text()
 
     def pids(self) -> dict[str, int]:
         """Return the process id of each process that runs."""

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prepare a rehearsal in a scratch folder: recordings converted, configurations rewritten, and what differs in words.
+
+Everything that can be wrong with the user's files is found here, before a process starts; what is missing is listed
+together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from fedge_models.errors import ConfigError, StopError
+from fedge_models.graph.intake import read_model
+from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.system import files
+
+from . import agent_file, aggregator_file, finding, loopback, paces, sources, tables, toml_text, uses, validity
+from .agent_file import Pace, Place
+from .feed import Feed, PictureFeed, TableFeed
+from .folder import AgentFile, Folder
+from .sources import Asked, PicturePart, Replaced, TablePart
+from .tables import Written
+
+BEGIN_NS = 1_767_225_600_000_000_000  # 2026-01-01: recordings without times begin then
+USUAL_HZ = 1.0
+
+T = TypeVar("T")
+
+
+class Gateway(NamedTuple):
+    """One gateway, ready to start."""
+
+    file: AgentFile
+    config: Path  # the rewritten configuration
+    place: Place
+    federations: list[str]  # that it joins
+    feeds: list[Feed]
+    expected: dict[str, int]  # source -> values or pictures that are replayed
+    span_s: float
+    counted: dict[str, dict[str, int]]  # source -> what of its recording cannot be used
+
+
+class Plan(NamedTuple):
+    """The whole rehearsal."""
+
+    folder: Folder
+    scratch: Path
+    aggregator: Path | None  # its rewritten configuration
+    models: dict[str, tuple[Path, Path | None]]  # federation -> its model file and card
+    gateways: dict[str, Gateway]
+    speed: float
+    words: list[str]
+    problems: dict[str, list[str]]  # gateway -> what is wrong with its recordings
+
+
+class _Recorded(NamedTuple):
+    """The recordings of one gateway, before the speed is known."""
+
+    replaced: dict[str, Replaced]
+    place: Place
+    written: dict[str, Written]
+    first_ns: int
+    last_ns: int
+
+
+def prepare(folder: Folder, scratch: Path, speed: float | None, rounds: int, limit_s: float | None) -> Plan:
+    """Prepare everything. Raises ConfigError with all that is missing."""
+    _all({name: partial(validity.check, agent) for name, agent in folder.agents.items()})
+    federations = _federations(folder)
+    models = _all({name: partial(finding.model, folder, name) for name in sorted(federations)})
+    recorded = _all({n: partial(_record, folder, agent, scratch, models) for n, agent in folder.agents.items()})
+    spans = [(r.last_ns - r.first_ns) / 1e9 for r in recorded.values()]
+    values = sum(w.rows for r in recorded.values() for w in r.written.values())
+    chosen = speed if speed is not None else paces.speed(spans, values, limit_s)
+    pace = Pace(chosen, max(spans) / chosen, rounds)
+    words, problems = _shared(recorded), {n: list(_apart(r)) for n, r in recorded.items()}
+    gateways = {}
+    for name, agent in folder.agents.items():
+        gateways[name], more = _gateway(agent, recorded[name], scratch, pace, federations)
+        words += more
+    aggregator = None
+    if folder.aggregator is not None and federations:
+        made = aggregator_file.rewrite(folder.aggregator, folder.root, scratch / "aggregator", federations)
+        loopback.check(made.table, str(folder.aggregator.path))
+        aggregator = _write(scratch / "aggregator.toml", made.table)
+        words = [*made.words, *words]
+    return Plan(folder, scratch, aggregator, models, gateways, chosen, words, problems)
+
+
+def _federations(folder: Folder) -> frozenset[str]:
+    """Federations of the aggregator that a gateway takes part in."""
+    if folder.aggregator is None:
+        return frozenset()
+    asked = {name for agent in folder.agents.values() for name in agent.config.model}
+    return frozenset(asked & set(folder.aggregator.config.federation))
+
+
+def _record(
+    folder: Folder, agent: AgentFile, scratch: Path, models: Mapping[str, tuple[Path, Path | None]]
+) -> _Recorded:
+    """Find, read and convert the recordings of one gateway."""
+    replaced = _all({name: partial(_replace, folder, agent, name, models) for name in agent.config.source})
+    base = scratch / "gateways" / agent.name
+    place = Place(folder.root, base / "state", base / "replay", base / "events")
+    for path in (place.replay, place.events, base / "recorded"):
+        path.mkdir(parents=True)
+    parts = [part for found in replaced.values() for part in found.parts]
+    if not parts:
+        raise ConfigError(f"{agent.path}: no asset reads a source, so there is nothing to replay")
+    _no_two(agent, [part.name for part in parts])
+    written: dict[str, Written] = {}
+    pictured = [p.time_ns for part in parts if isinstance(part, PicturePart) for p in part.pictures.found]
+    tabled = sorted((p for p in parts if isinstance(p, TablePart)), key=lambda p: not tables.is_timed(p.recording))
+    for part in tabled:  # those with times first: the others begin with them
+        begin = min([w.first_ns for w in written.values()] + pictured, default=BEGIN_NS)
+        written[part.name] = tables.write(part.recording, part.tags, base / "recorded" / f"{part.name}.csv", begin)
+    first = min([w.first_ns for w in written.values()] + pictured)
+    last = max([w.last_ns for w in written.values()] + pictured)
+    return _Recorded(replaced, place, written, first, last)
+
+
+def _replace(folder: Folder, agent: AgentFile, name: str, models: Mapping[str, tuple[Path, Path | None]]) -> Replaced:
+    given, rate_hz = folder.settings.of(agent.name, name), partial(_rate_hz, folder, agent, name, models)
+    own = uses.of_source(agent.config, name)
+    return sources.replace(Asked(folder.root, agent, name, agent.config.source[name], given, own, rate_hz))
+
+
+def _rate_hz(folder: Folder, agent: AgentFile, source: str, models: Mapping[str, tuple[Path, Path | None]]) -> float:
+    """The rate of rows without a time: the fastest waveform's, else that of the first asset's window."""
+    own = uses.of_source(agent.config, source)
+    if rates := [use.tag.waveform_hz for use in own if use.tag.waveform_hz is not None]:
+        return max(rates)
+    for use in own:
+        asset = agent.config.asset[use.asset]
+        if asset.window.rate_hz is not None:
+            return asset.window.rate_hz
+        model = agent.config.model[asset.model]
+        file = finding.beside(model.file, agent.path, folder.root) if model.file is not None else None
+        path, card = models.get(asset.model) or (file, None)
+        if path is not None:
+            return float(TrainableGraph.load(read_model(path, card or model.card)).card.window.rate_hz)
+    return USUAL_HZ
+
+
+def _no_two(agent: AgentFile, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{agent.path}: two sources would be replayed as {name!r}; rename one of them")
+
+
+def _gateway(
+    agent: AgentFile, recorded: _Recorded, scratch: Path, pace: Pace, federations: frozenset[str]
+) -> tuple[Gateway, list[str]]:
+    place = recorded.place
+    made = agent_file.rewrite(agent, recorded.replaced, place, pace, federations)
+    loopback.check(made.table, str(agent.path))
+    config = _write(scratch / f"{agent.name}.toml", made.table)
+    feeds, expected = list[Feed](), {}
+    for part in (p for found in recorded.replaced.values() for p in found.parts):
+        target = place.of(part)
+        if isinstance(part, TablePart):
+            rows = place.replay.parent / "recorded" / f"{part.name}.csv"
+            feeds.append(TableFeed(rows, target, recorded.first_ns))
+            expected[part.name] = recorded.written[part.name].rows
+        else:
+            feeds.append(PictureFeed(part.pictures.found, target, recorded.first_ns))
+            expected[part.name] = len(part.pictures.found)
+    counted = {name: w.counted for name, w in recorded.written.items() if w.counted}
+    joins = [name for name in agent.config.model if name in federations]
+    span = (recorded.last_ns - recorded.first_ns) / 1e9
+    return Gateway(agent, config, place, joins, feeds, expected, span, counted), made.words
+
+
+def _apart(recorded: _Recorded) -> Iterator[str]:
+    """Name recordings of one gateway that have no time in common: their channels never meet in a window."""
+    known = list(recorded.written.items())
+    for i, (name, one) in enumerate(known):
+        for other, two in known[i + 1 :]:
+            if one.last_ns < two.first_ns or two.last_ns < one.first_ns:
+                yield (
+                    f"the recordings of {name!r} and {other!r} have no time in common: an asset that reads both gets "
+                    "no window"
+                )
+
+
+def _shared(recorded: Mapping[str, _Recorded]) -> list[str]:
+    """Say which recording several gateways replay."""
+    owners: dict[Path, list[str]] = {}
+    for name, found in recorded.items():
+        for part in (p for r in found.replaced.values() for p in r.parts):
+            path = part.recording.path if isinstance(part, TablePart) else part.folder
+            owners.setdefault(path, []).append(name)
+    return [
+        f"gateways {', '.join(names)} replay the same recording {path}: their models learn the same; give each its own"
+        for path, names in owners.items()
+        if len(set(names)) > 1
+    ]
+
+
+def _write(path: Path, table: dict[str, object]) -> Path:
+    files.write(path, toml_text.text(table).encode())
+    return path
+
+
+def _all(calls: Mapping[str, Callable[[], T]]) -> dict[str, T]:
+    """Call each, and raise one ConfigError with what all of them say is wrong."""
+    made, wrong = dict[str, T](), list[str]()
+    for name, call in calls.items():
+        try:
+            made[name] = call()
+        except StopError as e:
+            wrong += [line for line in str(e).split("\n") if line not in wrong]
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    return made
