@@ -171,7 +171,7 @@ def run(job: Job) -> tuple[Job, Found]:
         "attack": {"name": job.attack, **HOW.get(job.attack, {})},
         "hostile": job.share,
     }
-    config = Config(**{"drift_correction": DRIFT, **own, **RULES[job.rule]})
+    config = Config(**{"drift_correction": DRIFT, "trust": None, **own, **RULES[job.rule]})
     try:
         made = simulate(config, "benchmark", fleet=fleet)
     except StopError:

@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import click
 from fedge_models import __version__
@@ -16,7 +15,7 @@ from fedge_models.system import files
 from fedge_models.system.command_line import Group
 
 from .rehearse.command import rehearse
-from .simulate.config import flagged, keys, read
+from .simulate.command import simulate
 
 path_type = click.Path(path_type=Path)
 
@@ -28,6 +27,7 @@ def main() -> None:
 
 
 main.add_command(rehearse)
+main.add_command(simulate)
 
 
 @main.command()
@@ -55,41 +55,6 @@ def _until_signalled() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     return stop
-
-
-def _as_flags(command: Any) -> Any:
-    """Every key of a simulation's file as a flag; the struct there explains each (`simulate_config`)."""
-    for name, text in reversed(keys().items()):
-        command = click.option(f"--{name.replace('_', '-')}", name, default=None, metavar="VALUE", help=text)(command)
-    return command
-
-
-@main.command()
-@click.argument("config", type=path_type, required=False)
-@_as_flags
-@click.option("--out", type=path_type, default=None, help="Folder for a page with plots (index.html).")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
-def simulate(config: Path | None, out: Path | None, as_json: bool, **flags: str | None) -> None:
-    """Simulate many sites in one process.
-
-    Some may be slow, away or hostile. CONFIG is a TOML file; flags go before its keys.
-
-    A flag's value is written as in TOML; a table may be just its name: --rule median, or
-    --rule '{ name = "trimmed_mean", byzantine = 4 }'.
-    """
-    from .report import render
-    from .simulate import outcome
-    from .simulate.run import simulate as play
-
-    settings, where = read(config, flagged({k: v for k, v in flags.items() if v is not None}))
-    if out is not None and (problem := files.folder_problem(out)):
-        raise ConfigError(problem)
-    with click.progressbar(length=1000, label="simulating", file=sys.stderr) as bar:
-        found = play(settings, where, lambda point, rounds: bar.update(round(1000 * point.round / rounds) - bar.pos))
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "index.html").write_text(render(outcome.page(found)))
-    click.echo(outcome.as_json(found) if as_json else "\n".join(outcome.lines(found)))
 
 
 @main.command()

@@ -46,6 +46,7 @@ BLOCKS = 50  # of rows (fewer where windows are long)
 HELD_EVERY = 5  # one block in so many
 AT_ONCE = 4096  # windows that are prepared at once
 MAX_MISSING = 0.1  # of a window's cells, as the gateway's default
+NO_SPANS: NDArray[np.int64] = np.zeros((0, 2), np.int64)
 
 
 class Dataset(NamedTuple):
@@ -63,6 +64,8 @@ class Dataset(NamedTuple):
     marked: bool = False  # whether the file itself says what is for the test
     lacking: str = ""  # why no sample has a label: what the file does not have
     notes: tuple[str, ...] = ()  # of a folder: what was not read, and how labels were understood
+    spans: NDArray[np.int64] = NO_SPANS  # (n, 2) first and last row, plus one, of each sample; of a table only
+    groups: tuple[str, ...] = ()  # of each sample, where the file has a column `group`
 
     def part(self, test: bool) -> tuple[Values, NDArray[Any]]:
         """Return (x, y) of the test part, or of the part to train on."""
@@ -254,7 +257,8 @@ def _table(path: Path, card: Card, label: Sequence[str], form: Form, hold_back: 
     unread = tuple(name for name in table.names if name in card.derive)
     if not card.derive and not card.features:
         values = narrowed(values.T).T
-    made = _prepared(path, card, [values[:, a:b] for a, b in ends[good]], y, parts[good] == 1)
+    made = _prepared(path, card, [values[:, a:b] for a, b in ends[good]], y, parts[good] == 1, ends[good])
+    made = made._replace(groups=tuple(groups[a] for a in made.spans[:, 0]) if groups else ())
     lacking = table_labels.lacking(table, named)
     made = made._replace(form=form, unread=unread, marked=bool(flags), lacking=lacking)
     return made._replace(left_out=int((~good).sum()))
@@ -268,7 +272,14 @@ def _missing(values: Values, ends: NDArray[np.int64]) -> NDArray[np.float64]:
     return share
 
 
-def _prepared(path: Path, card: Card, windows: Sequence[Values], y: NDArray[Any], test: NDArray[np.bool_]) -> Dataset:
+def _prepared(
+    path: Path,
+    card: Card,
+    windows: Sequence[Values],
+    y: NDArray[Any],
+    test: NDArray[np.bool_],
+    spans: NDArray[np.int64] = NO_SPANS,
+) -> Dataset:
     """The samples of windows (channels, length); those for which a formula gives no number are left out."""
     prepare, parts, found = Preparation(card, scaled=False), [], set[str]()  # `Model` scales raw windows
     for start in range(0, len(windows), AT_ONCE):  # float64 of overlapping windows would be large
@@ -276,12 +287,13 @@ def _prepared(path: Path, card: Card, windows: Sequence[Values], y: NDArray[Any]
         found.update(prepare.undefined)
     x = parts[0] if len(parts) == 1 else np.concatenate(parts)
     if not found:
-        return Dataset(x, y, test, 0)
+        return Dataset(x, y, test, 0, spans=spans)
     keep = ~np.isnan(x.reshape(len(x), -1)).any(axis=1)
     why = _undefined(card, [name for name in card.derive if name in found])
     if not keep.any():
         raise DataError(f"{path}: no window can be used: {why}")
-    return Dataset(x[keep], y[keep], test[keep], 0, undefined=int((~keep).sum()), why=why)
+    spans = spans[keep] if len(spans) else spans
+    return Dataset(x[keep], y[keep], test[keep], 0, undefined=int((~keep).sum()), why=why, spans=spans)
 
 
 def _undefined(card: Card, names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from fedge_models.training.evaluation import auroc, macro_f1
 
-from ..report import Line, Plot, Promise, Report
+from ..report import BaseLine, Line, LineChart, Promise, Report, Table
 from .scenario import Scenario
 from .stage import FEDERATION
 from .watch import Comparison, Watch
@@ -101,12 +101,8 @@ def evaluate(
         )
     header = ["site", "own", "own everywhere", "federated", "central", "live", "decisions", "p50 ms", "p99 ms",
               "KiB up", "KiB down", "RSS MiB", "orders"]  # fmt: skip
-    return Report(
-        f"fedge demo: {scenario.name}",
-        promises,
-        [(f"Sites ({scenario.metric} on the test part)", header, table)],
-        _plots(scenario, watch, compared),
-    )
+    sites = Table(f"Sites ({scenario.metric} on the test part)", header, table)
+    return Report(f"fedge demo: {scenario.name}", [sites, *_charts(scenario, watch, compared)], promises)
 
 
 def _busy(p99_ms: float) -> str:
@@ -122,27 +118,39 @@ def _sent(status: dict[str, Any]) -> int:
     return max(1, min(release, max((t["base"] for t in status["models"][FEDERATION]["trainings"]), default=1)))
 
 
-def _plots(scenario: Scenario, watch: Watch, compared: Comparison) -> list[Plot]:
+def _charts(scenario: Scenario, watch: Watch, compared: Comparison) -> list[LineChart]:
     scores = {v: compared.scored(w) for v, (_, w) in sorted(watch.releases.items())}
     per_site = [Line(site, [(float(v), s[site]) for v, s in scores.items()]) for site in scenario.tracks]
     means = [(float(v), float(np.mean(list(s.values())))) for v, s in scores.items()]
-    own = float(np.mean(list(compared.own_everywhere.values())))
-    flat = [(means[0][0], own), (means[-1][0], own)]
+    own, central = (float(np.mean(list(of.values()))) for of in (compared.own_everywhere, compared.central))
+    base = [BaseLine("a site's own model, on everyone's machines", own), BaseLine("all data in one place", central)]
+    return [
+        LineChart(
+            "The global model, release by release", "release", scenario.metric, [Line("mean of all sites", means)],
+            baselines=base, whole=True,
+        ),
+        LineChart("Site by site", "release", scenario.metric, per_site, whole=True),
+        _decisions(scenario, watch),
+    ]  # fmt: skip
+
+
+def _decisions(scenario: Scenario, watch: Watch) -> LineChart:
+    """What the first site decided while the demo ran."""
     site = next(iter(scenario.tracks))
     decisions = sorted(watch.decisions[site].values(), key=lambda d: d["time_ns"])
     zero = decisions[0]["time_ns"] if decisions else 0
     line = [((d["time_ns"] - zero) / 1e9, d["score"]) for d in decisions]
     limit = [((d["time_ns"] - zero) / 1e9, d["threshold"]) for d in decisions if d["threshold"] is not None]
     cap = 4 * float(np.median([y for _, y in limit])) if limit else 1.0
-    offset = zero / 1e9 - watch.began
-    return [
-        Plot("The global model, release by release", "release", scenario.metric,
-             [Line("mean of all sites", means), Line("own model, on everyone's machines", flat, dashed=True)]),
-        Plot("Site by site", "release", scenario.metric, per_site),
-        Plot(f"What {site} decided (shaded: a labelled fault)", "s", "score",
-             [Line("score", [(x, min(y, cap)) for x, y in line]), Line("threshold", limit, dashed=True)],
-             _faults(scenario, site, offset)),
-    ]  # fmt: skip
+    shown = [(x, min(y, cap)) for x, y in line]
+    return LineChart(
+        f"What {site} decided (shaded: a labelled fault)",
+        "time since the first decision, s",
+        f"score, cut off at {cap:.3g}" if any(y > cap for _, y in line) else "score",
+        [Line("score", shown), Line("threshold", limit, dashed=True)],
+        _faults(scenario, site, zero / 1e9 - watch.began),
+        zero=True,
+    )
 
 
 def _faults(scenario: Scenario, site: str, offset: float) -> list[tuple[float, float]]:
@@ -158,10 +166,11 @@ def _faults(scenario: Scenario, site: str, offset: float) -> list[tuple[float, f
 
 def summarise(report: Report, out: Path, say: Callable[[str], None]) -> None:
     """Print the summary as text."""
-    for title, header, rows in report.tables:
-        say(f"\n{title}")
-        widths = [max(len(r[i]) for r in [header, *rows]) for i in range(len(header))]
-        for row in [header, *rows]:
+    for table in report.tables:
+        say(f"\n{table.title}")
+        rows = table.texts()
+        widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
+        for row in rows:
             say("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)))
     say("")
     for promise in report.promises:

@@ -10,10 +10,17 @@ from typing import Any
 
 import msgspec
 
-from ..report import Line, Plot, Report
+from ..report import Block, Dot, DotChart, DotRow, Line, LineChart, Report, Table
+from .config import Config
+from .production import told
 from .run import Outcome, Point
 
 SHOWN = 12  # rows of the table, at most
+MOST_ROWS = 30  # of a chart
+RELEASE_ONLY = (
+    "Scores are those of the release, before a gateway tunes it and adds its own model. --compare shows what serves, "
+    "and what each site reaches alone."
+)
 
 
 def lines(outcome: Outcome) -> list[str]:
@@ -30,15 +37,16 @@ def summary(outcome: Outcome) -> list[str]:
     config, counts = outcome.config, outcome.counts
     hostile = f"{len(outcome.hostile)} of them hostile ({config.attack['name']})" if outcome.hostile else "none hostile"
     lines = [
-        f"{config.sites} sites of {config.set}, {hostile}; {config.rule['name']}; {outcome.parameters} parameters",
+        f"{config.sites} sites of {config.set}, {hostile}; {outcome.rule}; {outcome.parameters} parameters",
         "updates: " + ", ".join(f"{counts.get(k, 0)} {k}" for k in ("admitted", "late", "lost", "refused")),
         f"bytes: {outcome.bytes_up / 2**20:.1f} MiB up from all, {outcome.bytes_down / 2**20:.1f} MiB down to each",
     ]
     if not outcome.scores:
         lines.append("worst site: unknown, for the test part of each honest site has a single class")
-    if config.trust is not None:
+    if trusts(config):
         held, bad = set(outcome.quarantined), set(outcome.hostile)
         lines.append(f"quarantine: {len(held & bad)} of {len(bad)} hostile sites, {len(held - bad)} honest ones")
+    lines.append(RELEASE_ONLY)
     return lines + [f"refused {count} times: {why}" for why, count in sorted(outcome.reasons.items())]
 
 
@@ -69,30 +77,33 @@ def page(outcome: Outcome) -> Report:
         over.append(Line("worst honest site", [(p.round, p.worst) for p in history], dashed=True))
     if _backdoor(outcome):
         over.append(Line("backdoor works", [(p.round, p.backdoor) for p in history if math.isfinite(p.backdoor)]))
-    ranked = sorted((s for s in outcome.scores.values() if math.isfinite(s)), reverse=True)
-    plots = [
-        Plot(f"{outcome.metric} after each round", "round", outcome.metric, over),
-    ]
-    if ranked:
-        best_first = [Line("site", list(enumerate(ranked, 1)))]
-        plots.append(Plot("Honest sites at the end, best first", "site", outcome.metric, best_first))
-    settings = [[k, _told(v)] for k, v in msgspec.to_builtins(config, enc_hook=str).items() if v not in (None, {})]
-    sites = [[n, f"{s:.3f}"] for n, s in sorted(outcome.scores.items(), key=lambda item: item[1])]
-    tables = [
-        ("In short", ["", ""], [[part.partition(": ")[0], part.partition(": ")[2]] for part in summary(outcome)]),
-        ("Settings", ["key", "value"], settings),
-        ("Honest sites", ["site", outcome.metric], sites),
+    settings = [[k, told(v)] for k, v in msgspec.to_builtins(config, enc_hook=str).items() if v not in (None, {}, [])]
+    short = [[part.partition(": ")[0], part.partition(": ")[2]] for part in summary(outcome)]
+    blocks: list[Block] = [
+        LineChart(f"{outcome.metric} after each round", "round", outcome.metric, over, whole=True),
+        _ranked(outcome),
+        Table("In short", ["what", "figures"], short, words=True),
     ]
     if outcome.changes:
-        tables.append(("Quarantine", ["when", "what"], [list(c.split(": ", 1)) for c in outcome.changes]))
-    return Report(f"fedge: {config.sites} sites of {config.set}", [], tables, plots)
+        changes = [list(c.split(": ", 1)) for c in outcome.changes]
+        blocks.append(Table("Quarantine", ["when", "what"], changes, words=True))
+    blocks.append(Table("Settings", ["key", "value"], settings, words=True))
+    return Report(f"fedge: {config.sites} sites of {config.set}", blocks, under=RELEASE_ONLY)
 
 
-def _told(value: Any) -> str:
-    """A setting as people write it."""
-    if isinstance(value, dict):
-        return ", ".join(str(v) if k == "name" else f"{k} {v}" for k, v in value.items())
-    return str(value)
+def _ranked(outcome: Outcome) -> Block:
+    """The honest sites at the end, the best first; a table where they are many."""
+    known = {n: s for n, s in outcome.scores.items() if math.isfinite(s)}
+    best = sorted(known.items(), key=lambda item: item[1], reverse=outcome.metric != "rmse")
+    title = "Honest sites at the end, best first"
+    if len(best) > MOST_ROWS:
+        return Table(title, ["site", outcome.metric], [[n, _figure(s)] for n, s in best])
+    return DotChart(title, outcome.metric, [DotRow(n, [Dot("the release", s)], _figure(s)) for n, s in best])
+
+
+def trusts(config: Config) -> bool:
+    """Whether trust has consequences, or only watches."""
+    return config.trust is not None and config.trust.get("action") != "watch"
 
 
 def _backdoor(outcome: Outcome) -> bool:

@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """A federation on arrays or files of one's own, compared with each site alone and with all data in one place.
 
-The windows, standardisation and training of gateways and the rounds, rules and messages of the aggregator are the real
-ones. Networks, disks and clocks are not: see `fedge-fleet simulate`, whose settings are taken here too.
+The windows, standardisation, training, tuning and own models of gateways and the rounds, rules and messages of the
+aggregator are the real ones, with their default settings. Networks, disks and clocks are not: see
+`fedge-fleet simulate`, whose settings are taken here too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
-from fedge_agent.learning import dataset
 from fedge_models.errors import DataError, ModelError
 from fedge_models.graph import array_labels
 from fedge_models.graph.array_rows import input_rows
@@ -26,16 +28,16 @@ from fedge_models.training.objective import check_labels
 from fedge_models.training.outliers import finite_rows
 from numpy.typing import ArrayLike, NDArray
 
-from ..data.member import Plan
-from ..data.problems.problem import Problem
-from ..data.site_data import Windows, pooled
-from . import baselines
+from ..data import site_checks, site_rows, units
+from ..data.site_rows import SiteRows
+from . import production, study_page, study_text
+from .bench import Judged
+from .compare import Described, compare
 from .config import Config
-from .run import Fleet, Outcome, simulate
-from .scores import Evaluator
+from .data_source import OwnData
+from .study import Study
+from .verdict import Verdict, judge
 
-METRICS = {"anomaly": "auroc", "classify": "macro_f1", "multilabel": "macro_f1", "regress": "rmse"}
-HELD_EVERY = 5  # without `test`, the last of so many parts is what the models are judged on
 WHERE = "simulate_federation"
 
 
@@ -45,96 +47,174 @@ class Site:
 
     x: (n, *input shape of the model) in the channels' units, or features, as `fedge_models.Model` takes rows; y: (n,)
     class index, 0 or 1 for anomaly, -1 where unknown, or the target; for several targets (n, targets), for multilabel 0
-    or 1 (n, labels). test: (n,) whether a row is judged and not trained on; None: the last fifth is.
+    or 1 (n, labels). test: (n,) whether a row is judged and not trained on; None: whole units are chosen, by the seed.
     """
 
     x: ArrayLike
     y: ArrayLike
     test: ArrayLike | None = None
     measured: bool | None = None  # whether x holds what is measured, where channels are derived and its shape fits both
+    units: ArrayLike | None = None  # (n,) name or number of the experiment, asset, day, ...; None: blocks of rows
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Scores on the test parts, by site, and the model that the federation has learned.
+    """Scores on the test parts, by site, as means over the seeds, and the model that the federation has learned.
 
     metric: "auroc", "macro_f1" (more is better) or "rmse" (less is better).
     """
 
-    metric: str
-    federated: dict[str, float]  # of honest sites that can be judged
-    alone: dict[str, float]  # each site's own model
-    central: dict[str, float]  # a model of all data in one place
-    quarantined: tuple[str, ...]  # sites that trust has silenced
-    weights: NDArray[np.float32]  # (P,) of the last release; `TrainableGraph.load(model).set_params` takes them
-    left_out: dict[str, int]  # rows or windows of each site with gaps, across two parts, or without a number
+    study: Study  # everything that was run
+    weights: NDArray[np.float32]  # (P,) of the last release of the first seed, for `TrainableGraph.set_params`
+
+    @property
+    def metric(self) -> str:
+        """Name of the score."""
+        return self.study.metric
+
+    @property
+    def federated(self) -> dict[str, float]:
+        """What serves at each honest site that can be judged: the tuned release with the site's own model."""
+        return self._mean(lambda seed: self._run(seed).serves)
+
+    @property
+    def release(self) -> dict[str, float]:
+        """The release by itself, at the same sites."""
+        return self._mean(lambda seed: self._run(seed).release)
+
+    @property
+    def alone(self) -> dict[str, float]:
+        """A model of each site alone."""
+        return self._mean(lambda seed: self.study.lines[seed].alone)
+
+    @property
+    def central(self) -> dict[str, float]:
+        """A model of all data in one place."""
+        return self._mean(lambda seed: self.study.lines[seed].pooled)
+
+    @property
+    def quarantined(self) -> tuple[str, ...]:
+        """Sites that trust has silenced, with the first seed."""
+        return self._run(self.study.seeds[0]).quarantined
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Rows or windows of each site with gaps, across two parts, or without a number."""
+        return dict(self.study.left_out)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """What the figures mean, in sentences, and the rule to take."""
+        return judge(self.study)
+
+    def page(self) -> str:
+        """The page for those who decide: HTML, in one file."""
+        return study_page.render(self.study)
+
+    def save_page(self, path: Path | str) -> None:
+        """Write the page."""
+        Path(path).write_text(self.page(), encoding="utf-8")
+
+    def as_json(self) -> str:
+        """All figures as one JSON object."""
+        return study_text.as_json(self.study)
+
+    def __str__(self) -> str:
+        return "\n".join(study_text.lines(self.study))
+
+    def _run(self, seed: int) -> Any:
+        return self.study.own_run(seed)
+
+    def _mean(self, at: Callable[[int], Judged]) -> dict[str, float]:
+        rows = [at(seed).sites for seed in self.study.seeds]
+        names = {name: None for row in rows for name in row}
+        return {n: float(np.mean([row[n] for row in rows if n in row])) for n in self.study.sites if n in names}
 
 
 def simulate_federation(
     sites: Mapping[str, Site | Path | str],
     model: bytes | Path | str,
     *,
-    rounds: int = 20,
+    rounds: int = production.ROUNDS,
     training: TrainingConfig | None = None,
     seed: int = 0,
+    seeds: int = 1,
+    workers: int = 1,
+    look: Callable[[int, int], None] = lambda done, of: None,
     **keys: Any,
 ) -> Comparison:
-    """Run a federation of two sites or more, and compare it.
+    """Run a federation of two sites or more, as aggregator and gateways run it by default, and compare it.
 
-    sites: arrays, or a CSV or .npz file each, as `fedge-agent train --data` reads them. model: an ONNX file with a
-    card, or its bytes. training: of each site, each round. keys: further keys of a simulation, such as
-    ``rule={"name": "median"}``, ``trust={"action": "quarantine"}`` or ``hostile=0.3``; the default is FedAvg.
+    sites: arrays, or a file or folder each, as `fedge-agent train --data` reads them. model: an ONNX file with a card,
+    or its bytes. training: of each site, each round. seeds: repetitions, each with other data held back, from `seed`
+    on; several tell the errors. workers: processes at once; above 1 the program needs ``if __name__ == "__main__"``.
+    look: gets how much is done, of how much. keys: further keys of a simulation, such as ``compare=True``,
+    ``rule={"name": "median"}``, ``trust={"action": "watch"}`` or ``hostile=0.3``.
 
     Raises DataError for data that does not fit the model, ModelError for a model that does not train, ConfigError for
     keys that do not fit.
     """
     body = model if isinstance(model, bytes) else Path(model).read_bytes()
-    graph = TrainableGraph.load(body)
-    made = {name: _windows(name, site, graph) for name, site in sites.items()}
-    windows = {name: found for name, (found, _) in made.items()}
-    plan = Plan(rounds, training or TrainingConfig())
-    problem = Problem(WHERE, windows, graph.card, lambda _: body, METRICS[graph.card.task], plan, plan, plan)
-    table = {**keys, "sites": len(windows), "rounds": rounds, "seed": seed}
-    fleet = Fleet(settings.convert(table, Config, WHERE), WHERE, problem)
-    outcome = simulate(settings.convert(table, Config, WHERE), WHERE, fleet=fleet, every=rounds)
-    left_out = {name: count for name, (_, count) in made.items()}
-    return _compared(fleet, plan, seed, outcome, left_out)
+    table = {**keys, "sites": max(2, len(sites)), "rounds": rounds, "seed": seed, "seeds": seeds}
+    if training is not None:
+        table["training"] = {**msgspec.structs.asdict(training), **keys.get("training", {})}
+    config = settings.convert(table, Config, WHERE)
+    rows = read_sites(sites, TrainableGraph.load(body), config)
+    study = compare_sites(rows, body, config, WHERE, workers, look)
+    return Comparison(study, study.own_run(seed).weights)
 
 
-def _compared(fleet: Fleet, plan: Plan, seed: int, outcome: Outcome, left_out: dict[str, int]) -> Comparison:
-    graph, evaluator = fleet.graph, Evaluator(fleet.problem, fleet.graph, fleet.sites)
-    own = {n: baselines.alone(graph, fleet.start, s, plan, seed) for n, s in fleet.sites.items()}
-    central = baselines.alone(graph, fleet.start, pooled(fleet.sites), plan, seed)
-    return Comparison(
-        fleet.problem.metric,
-        outcome.scores,
-        evaluator.sites(lambda name: own[name]),
-        evaluator.sites(lambda _: central),
-        outcome.quarantined,
-        outcome.federation.params,
-        left_out,
+def read_sites(
+    sites: Mapping[str, Any],
+    graph: TrainableGraph,
+    config: Config,
+    look: Callable[[int, int], None] = lambda done, of: None,
+) -> dict[str, SiteRows]:
+    """Read every site; a fault at several is told at once. Raises DataError."""
+    found, faults = {}, []
+    for k, (name, site) in enumerate(sites.items()):
+        look(k, len(sites))
+        try:
+            found[name] = _rows(name, site, graph, config)
+        except DataError as e:
+            faults.append(str(e))
+    if faults:
+        raise DataError("\n".join(faults))
+    site_checks.check(found, graph.card)
+    return found
+
+
+def compare_sites(
+    rows: Mapping[str, SiteRows],
+    body: bytes,
+    config: Config,
+    where: str,
+    workers: int,
+    look: Callable[[int, int], None],
+) -> Study:
+    """Compare on the rows of one's own sites. Raises ConfigError."""
+    card = TrainableGraph.load(body).card
+    notes = [*(f"{name}: {note}" for name, site in rows.items() for note in site.notes), *site_checks.notes(rows, card)]
+    described = Described(
+        tuple(notes), {n: s.units.kind for n, s in rows.items()}, {n: s.left_out for n, s in rows.items()}
     )
+    source = OwnData(rows, body, production.plan(config, where), config, where)
+    return compare(config, where, source, described, workers, look)
 
 
-def _windows(name: str, site: Site | Path | str, graph: TrainableGraph) -> tuple[Windows, int]:
-    """A site as gateways see it, and how many of its windows are left out. Raises DataError."""
-    left_out = 0
+def _rows(name: str, site: Any, graph: TrainableGraph, config: Config) -> SiteRows:
+    """The rows of a site: arrays, a file or folder, or several files. Raises DataError."""
     if not isinstance(site, Site):
-        read = dataset.load(Path(site), graph.card, graph.input_shape)
-        site, left_out = Site(read.x, read.y, read.test, measured=False), read.left_out + read.undefined
+        paths = (Path(site),) if isinstance(site, (str, Path)) else site
+        return site_rows.read(paths, graph, config.label, config.form)
     try:
-        x, y, test = _arrays(site, graph)
+        return _of_arrays(site, graph)
     except (ValueError, ModelError) as e:
         raise DataError(f"site {name!r}: {e}") from e
-    keep = finite_rows(x)
-    if not keep.any():
-        raise DataError(f"site {name!r}: none of {len(x)} rows of x holds finite values only")
-    x = rows_in_card_scale(x[keep], graph.card)
-    return Windows(x, y[keep], test[keep], np.zeros(len(x), np.bool_)), left_out + int((~keep).sum())
 
 
-def _arrays(site: Site, graph: TrainableGraph) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
-    """x as rows of the model, their labels, and which are of the test. Raises ValueError, ModelError."""
+def _of_arrays(site: Site, graph: TrainableGraph) -> SiteRows:
+    """The rows of arrays. Raises ValueError, ModelError."""
     x, card = np.asarray(site.x), graph.card
     array_labels.check_numbers(x, "x")
     x = input_rows(wide(x), card, graph.input_shape, site.measured)
@@ -142,9 +222,19 @@ def _arrays(site: Site, graph: TrainableGraph) -> tuple[NDArray[Any], NDArray[An
     array_labels.check_targets(y, card, graph.output_shape)
     if card.task == "multilabel":
         check_labels(card, y)
-    test = _last_part(len(x)) if site.test is None else array_labels.marks(np.asarray(site.test), len(x))
-    return x, y.astype(np.float32) if card.task in ("multilabel", "regress") else y, test
+    marked = None if site.test is None else array_labels.marks(np.asarray(site.test), len(x))
+    keep = finite_rows(x)
+    if not keep.any():
+        raise ValueError(f"none of {len(x)} rows of x holds finite values only")
+    return SiteRows(rows_in_card_scale(x, card), y, _units(site, len(x)), marked, left_out=int((~keep).sum()))
 
 
-def _last_part(rows: int) -> NDArray[np.bool_]:
-    return np.arange(rows) >= rows - rows // HELD_EVERY
+def _units(site: Site, rows: int) -> units.Units:
+    """The units that the caller names, else blocks of rows. Raises ValueError."""
+    at = np.arange(rows, dtype=np.int64)
+    if site.units is None:
+        return units.of_blocks(at, at + 1)
+    names = np.asarray(site.units)
+    if names.shape != (rows,):
+        raise ValueError(f"'units' has the shape {names.shape}, expected ({rows},): one for each row of 'x'")
+    return units.of_groups([str(n) for n in names.tolist()], "whole units") or units.of_blocks(at, at + 1)

@@ -13,17 +13,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from fedge_aggregator.config.averaging import build_averaging
-from fedge_aggregator.config.schema import FederationConfig
-from fedge_aggregator.rounds.trust.reputation import TrustConfig
 from fedge_models.errors import ConfigError
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.system import kinds, settings
+from fedge_models.system import kinds
 
-from ..data.member import Member, Plan
+from ..data.member import Member
 from ..data.problems.problem import Problem
 from ..data.problems.registry import load
 from ..data.site_data import Windows, standardised, trainable
-from . import skew
+from . import production, skew
 from .aggregator import Aggregator
 from .attacks import registry as attacks
 from .attacks.attack import Attack
@@ -54,6 +52,7 @@ class Outcome:
     """The result of a simulation."""
 
     config: Config
+    rule: str  # rule and mixing by name
     metric: str
     parameters: int
     hostile: tuple[str, ...]
@@ -78,7 +77,7 @@ class Fleet:
     """The sites of a simulation, dealt and standardised once: several federations may be run on them."""
 
     def __init__(self, config: Config, where: str, problem: Problem | None = None) -> None:
-        self.problem = problem or load(config.set, config.data, where)
+        self.problem = problem or load(config.set, config.folder(where), where)
         how = kinds.build(config.skew, skew.SKEWS, where, "skew")
         try:
             dealt = skew.deal(self.problem.sites, config.sites, how, config.seed)
@@ -136,6 +135,7 @@ def simulate(
     end = loop.run(shown)
     return Outcome(
         config,
+        server.how.name,
         fleet.problem.metric,
         len(fleet.start),
         bad,
@@ -153,10 +153,14 @@ def simulate(
 
 
 def _assemble(config: Config, where: str, fleet: Fleet, attack: Attack) -> tuple[Loop, tuple[str, ...], Aggregator]:
-    bad, plan, graph = fleet.hostile(config.hostile, config.seed), _plan(config, fleet.problem), fleet.graph
+    bad, plan, graph = (
+        fleet.hostile(config.hostile, config.seed),
+        production.plan(config, where, fleet.problem.plan),
+        fleet.graph,
+    )
     graph.set_params(fleet.start)
     members = {n: _member(n, k, config, fleet, attack if n in bad else None) for k, n in enumerate(fleet.sites)}
-    federation = _federation(config, plan, where)
+    federation = production.federation(config, plan, where)
     how = build_averaging(federation, where)
     if not config.server_optimizer:
         how = replace(how, optimizer=plan.server)
@@ -170,21 +174,6 @@ def _assemble(config: Config, where: str, fleet: Fleet, attack: Attack) -> tuple
     secret = f"simulated {config.seed}".encode()
     loop = Loop(graph, members, plan, server, limits, active, Habits(config, list(members)).trip, crew, secret)
     return loop, bad, server
-
-
-def _federation(config: Config, plan: Plan, where: str) -> FederationConfig:
-    """Return the table that the aggregator's file would hold."""
-    own = {"rule": config.rule, "mixing": config.mixing, "server_optimizer": config.server_optimizer}
-    trust = {"action": "watch"} if config.trust is None else config.trust
-    settings.convert(trust, TrustConfig, where, "trust")  # names the key as it is here
-    table = {"max_samples": plan.max_samples, "trust": trust, **config.federation}
-    table |= {k: v for k, v in own.items() if v is not None}
-    return settings.convert(table, FederationConfig, where, "federation")
-
-
-def _plan(config: Config, problem: Problem) -> Plan:
-    given = {"rounds": config.rounds, "correction": config.drift_correction}
-    return replace(problem.plan, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
 
 
 def _member(name: str, index: int, config: Config, fleet: Fleet, attack: Attack | None) -> Member:

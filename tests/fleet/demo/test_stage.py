@@ -279,9 +279,11 @@ def tmp_path_users(folder: Path) -> list[int]:
 def test_report_has_all_its_parts_and_escapes_them() -> None:
     made = report.Report(
         "a <b> title",
+        [
+            report.Table("Sites", ["site", "x"], [["one", "0.5"]]),
+            report.LineChart("Score", "release", "F1", [report.Line("mean", [(1, 0.1), (2, 0.9)])], [(1.2, 1.5)]),
+        ],
         [report.Promise("no <script>", "1 & 2", False), report.Promise("fine", "3", True)],
-        [("Sites", ["site", "x"], [["one", "0.5"]])],
-        [report.Plot("Score", "release", "F1", [report.Line("mean", [(1, 0.1), (2, 0.9)])], [(1.2, 1.5)])],
     )
     page = report.render(made)
     assert "<script>" not in page and "no &lt;script&gt;" in page and "NOT KEPT" in page

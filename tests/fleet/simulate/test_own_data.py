@@ -86,7 +86,7 @@ def test_rows_of_a_table_and_measured_ones_are_taken_and_rows_without_a_number_c
 @pytest.mark.parametrize(
     ("sites", "keys", "error", "words"),
     [
-        ({"a": site(0)}, {}, ConfigError, "sites"),
+        ({"a": site(0)}, {}, DataError, r"gives 1 site \(a\): a federation has two or more"),
         ({"a": site(0), "b": site(1)}, {"rule": {"name": "medan"}}, ConfigError, "medan"),
         ({"a": site(0), "b": site(1)}, {"rul": {}}, ConfigError, "rul"),
         ({"a": site(0), "b": fedge_fleet.Site(np.zeros((9, 3)), np.zeros(9))}, {}, DataError, "shape"),

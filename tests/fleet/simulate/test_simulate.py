@@ -42,7 +42,9 @@ def fleet() -> Fleet:
 
 
 def run(fleet: Fleet, **keys: object) -> Outcome:
-    return simulate(Config(rounds=ROUNDS, **keys), "test", fleet=fleet, every=3)  # type: ignore[arg-type]
+    """FedAvg without trust, unless the keys say otherwise."""
+    plain = {"rule": {"name": "fedavg"}, "trust": None, "rounds": ROUNDS}
+    return simulate(Config(**{**plain, **keys}), "test", fleet=fleet, every=3)  # type: ignore[arg-type]
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(fleet: Fleet) -> None:
@@ -67,6 +69,13 @@ def test_fedavg_breaks_and_a_robust_rule_holds(fleet: Fleet) -> None:
     assert clean.last.score > 0.95
     assert broken.last.score < 0.5 * clean.last.score
     assert held.last.score > 0.95 * clean.last.score
+
+
+def test_without_settings_rule_and_trust_are_the_aggregators_defaults(fleet: Fleet) -> None:
+    attack: dict[str, object] = {"hostile": 0.3, "attack": {"name": "sample_inflation"}}
+    found = simulate(Config(rounds=ROUNDS, **attack), "test", fleet=fleet, every=3)  # type: ignore[arg-type]
+    assert found.rule == "trimmed_mean after nearest_neighbour_mixing" and found.quarantined
+    assert found.last.score > 0.9
 
 
 def test_nan_is_refused_where_it_is_decoded_and_costs_nothing_else(fleet: Fleet) -> None:
@@ -244,14 +253,15 @@ def test_two_classes_a_site() -> None:
 
 
 def test_one_class_a_site_is_scored_over_all_sites_together() -> None:
-    found = simulate(Config(sites=8, rounds=3, skew={"name": "classes", "per_site": 1}), "test")
+    plain = Config(sites=8, rounds=3, skew={"name": "classes", "per_site": 1}, rule={"name": "fedavg"}, trust=None)
+    found = simulate(plain, "test")
     assert found.scores == {} and all(np.isnan(p.worst) for p in found.history)
     assert found.history[-1].score > found.history[0].score
     printed = "\n".join(outcomes.lines(found))
     assert "worst site: unknown" in printed and "nan" not in printed
     assert json.loads(outcomes.as_json(found))["history"][-1]["worst"] is None
     page = report.render(outcomes.page(found))
-    assert page.count("<svg") == 1 and "nan" not in page
+    assert page.count("<figure><h2>") == 3 and "nan" not in page
 
 
 def test_small_alpha_makes_sites_differ() -> None:
@@ -327,10 +337,10 @@ def test_every_way_to_deal_is_in_the_documentation() -> None:
 
 def test_command_prints_a_table_json_and_a_page(tmp_path: Path) -> None:
     runner, few = CliRunner(), ["--sites", "6", "--rounds", "2", "--hostile", "0.34", "--attack", "backdoor"]
-    shown = runner.invoke(main, ["simulate", *few, "--out", str(tmp_path / "report")])
+    shown = runner.invoke(main, ["simulate", *few, "--report", str(tmp_path / "report.html")])
     assert shown.exit_code == 0 and "2 of them hostile (backdoor)" in shown.output and "macro_f1" in shown.output
-    page = (tmp_path / "report/index.html").read_text()
-    assert page.count("<svg") == 2 and "backdoor works" in page and "NOT KEPT" not in page
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("class='chart") == 2 and "backdoor works" in page and "NOT KEPT" not in page
     found = json.loads(runner.invoke(main, ["simulate", *few, "--json"]).stdout.splitlines()[-1])
     assert found["simulation"]["sites"] == 6 and len(found["history"]) == 3 and len(found["weights"]) == 64
     wrong = runner.invoke(main, ["simulate", "--rule", "medan"])

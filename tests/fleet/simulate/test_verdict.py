@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What figures are taken to mean: nothing within its error is called a gain, and the default is left for cause only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+from fedge_fleet.simulate.bench import HONEST, Found, Judged, Lines
+from fedge_fleet.simulate.estimate import estimate
+from fedge_fleet.simulate.rule_choice import DEFAULT, UNPROTECTED
+from fedge_fleet.simulate.study import Study, hostile_numbers
+from fedge_fleet.simulate.study_page import render
+from fedge_fleet.simulate.verdict import judge
+from fedge_models.graph.card import Card, Channel, WindowSpec
+
+CARD = Card("classify", (Channel("a"),), WindowSpec(1, 1, 1), labels=("ok", "worn"))
+SITES = ("a", "b", "c", "d", "e")
+
+
+def judged(values: Sequence[float]) -> Judged:
+    return Judged({n: v for n, v in zip(SITES, values, strict=True) if np.isfinite(v)}, float(np.mean(values)))
+
+
+def found(values: Sequence[float], hostile: tuple[str, ...] = (), rounds: int = 20) -> Found:
+    history = tuple((k, 0.5 + 0.3 * min(1.0, k / 5)) for k in range(rounds + 1))
+    row = judged(values)
+    row = Judged({n: v for n, v in row.sites.items() if n not in hostile}, row.overall)
+    return Found(
+        row,
+        row,
+        0.5,
+        history,
+        float("nan"),
+        hostile,
+        hostile,
+        {"admitted": 100},
+        100_000,
+        20_000,
+        np.zeros(1, np.float32),
+    )
+
+
+def study(
+    alone: float,
+    together: Mapping[str, float],
+    attacked: Mapping[str, float] | None = None,
+    noise: float = 0.001,
+    seeds: int = 5,
+    metric: str = "macro_f1",
+) -> Study:
+    """A comparison of five sites in which every site has the same score, up to noise that differs by seed."""
+    rng = np.random.default_rng(0)
+
+    def row(value: float) -> list[float]:
+        return (value + noise * rng.standard_normal(len(SITES))).tolist()
+
+    lines = {s: Lines(judged(row(alone)), judged(row(alone)), dict.fromkeys(SITES, 300), dict.fromkeys(SITES, 100))
+             for s in range(seeds)}  # fmt: skip
+    runs = {(rule, HONEST, 0, s): found(row(v)) for rule, v in together.items() for s in range(seeds)}
+    for rule, value in (attacked or {}).items():
+        runs |= {(rule, "alie", 1, s): found(row(value), ("e",)) for s in range(seeds)}
+    return Study(
+        "test", CARD, metric, SITES, tuple(range(seeds)), tuple(together), ("alie",) if attacked else (),
+        (1,) if attacked else (), lines, runs, 20, 100, 5000, True, False, {}, {}, (), (), {r: r for r in together},
+    )  # fmt: skip
+
+
+def answers(made: Study) -> str:
+    assert "nan" not in render(made).lower().replace("alie", "")
+    return "\n".join(f"{s.question} {s.answer}" for s in judge(made).sentences)
+
+
+def test_a_gain_beyond_its_error_pays_and_one_within_does_not() -> None:
+    pays = study(0.7, {DEFAULT: 0.8})
+    assert "Joining pays here: macro-F1 0.80" in answers(pays)
+    assert set(judge(pays).gain) == set(SITES) and judge(pays).rule == DEFAULT
+    unclear = study(0.7, {DEFAULT: 0.71}, noise=0.1)
+    assert "do not show that joining pays" in answers(unclear) and "No site gains clearly; none loses" in answers(
+        unclear
+    )
+    loses = study(0.8, {DEFAULT: 0.7})
+    assert "Joining costs here" in answers(loses) and "stay alone" in answers(loses) and judge(loses).rule is None
+    assert "5 sites" in answers(loses) and set(judge(loses).lose) == set(SITES)
+
+
+def test_of_an_error_less_is_better() -> None:
+    pays = study(0.8, {DEFAULT: 0.7}, metric="rmse")
+    assert "Joining pays here: RMSE 0.70" in answers(pays) and set(judge(pays).gain) == set(SITES)
+
+
+def test_one_seed_tells_no_error_and_says_so() -> None:
+    one = study(0.7, {DEFAULT: 0.8, UNPROTECTED: 0.8}, seeds=1)
+    assert "whether that is chance is not known" in answers(one) and not judge(one).gain
+
+
+def test_sites_that_cannot_be_judged_are_named_and_nothing_is_claimed_where_none_can() -> None:
+    made = study(0.7, {DEFAULT: 0.8})
+    for lines in made.lines.values():
+        del lines.alone.sites["c"]
+    assert "c cannot be judged" in answers(made) and judge(made).unknown == ["c"]
+    none = study(float("nan"), {DEFAULT: float("nan")})
+    assert "These data cannot tell" in answers(none) and judge(none).rule is None
+
+
+def test_the_price_of_the_default_is_told_with_its_error() -> None:
+    assert "Where nobody attacks, 0.03" in answers(study(0.7, {DEFAULT: 0.77, UNPROTECTED: 0.8}))
+    assert "Nothing that can be seen" in answers(study(0.7, {DEFAULT: 0.8, UNPROTECTED: 0.8}))
+
+
+@pytest.mark.parametrize(
+    ("left", "taken", "words"),
+    [
+        ({DEFAULT: 0.75, UNPROTECTED: 0.3}, DEFAULT, "but an attack (alie, 1 of 5 sites) leaves only 0.3"),
+        ({DEFAULT: 0.75, UNPROTECTED: 0.76}, UNPROTECTED, "FedAvg without trust: where nobody attacks it is better"),
+        ({}, DEFAULT, "Take it only if no site can be hostile"),
+    ],
+)
+def test_the_default_is_left_only_for_what_holds_under_attack_too(
+    left: dict[str, float], taken: str, words: str
+) -> None:
+    made = study(0.7, {DEFAULT: 0.77, UNPROTECTED: 0.82}, left)
+    assert judge(made).rule == taken and words in answers(made)
+
+
+def test_an_attack_is_compared_with_being_alone() -> None:
+    assert "That is worse than staying alone" in answers(study(0.7, {DEFAULT: 0.8}, {DEFAULT: 0.6}))
+    assert "That is still better than staying alone" in answers(study(0.7, {DEFAULT: 0.8}, {DEFAULT: 0.78}))
+    assert "cannot be told apart" in answers(study(0.7, {DEFAULT: 0.8}, {DEFAULT: 0.7}, noise=0.01))
+
+
+def test_an_interval_grows_with_what_seeds_share_and_has_none_for_one() -> None:
+    values = [0.1, 0.12, 0.11, 0.09, 0.13]
+    apart, shared = estimate(values, 0.0), estimate(values, 0.25)
+    assert apart.mean == shared.mean == pytest.approx(0.11)
+    assert apart.error == pytest.approx(2.78 * np.std(values, ddof=1) / 5**0.5) and shared.error > apart.error * 1.4
+    assert not estimate([0.1], 0).known and not estimate([], 0).known and not estimate([float("nan")], 0).known
+
+
+def test_rounds_needed_are_those_after_which_most_of_the_gain_is_there() -> None:
+    assert study(0.7, {DEFAULT: 0.8}).rounds_needed() == 5
+    assert study(0.7, {DEFAULT: 0.8}).bytes_a_round() == (1000, 1000)
+
+
+def test_shares_are_rounded_down_and_one_site_at_least_is_hostile() -> None:
+    assert hostile_numbers((0.2, 0.3), 5) == (1,) and hostile_numbers((0.2, 0.3), 10) == (2, 3)
+    assert hostile_numbers((0.2, 0.3), 3) == (1,) and hostile_numbers((0.2,), 2) == ()
