@@ -8,7 +8,7 @@ from typing import Any
 
 from fedge_models.system.text import counted, printable
 
-from ..report import Report, render
+from ..report import Report, Table, render
 from .outcome import GatewayResult, Outcome
 
 WIDTH = 14  # of the names of figures
@@ -65,13 +65,17 @@ def rows(gateway: GatewayResult) -> Iterator[tuple[str, str]]:
 
 def page(found: Outcome) -> str:
     """The same as one HTML file."""
-    tables = [(f"Gateway {name}", ["", ""], [list(row) for row in rows(g)]) for name, g in found.gateways.items()]
     federations = [[n, str(f.rounds), f.rule, f.waiting, "; ".join(f.problems)] for n, f in found.federations.items()]
-    tables.append(("Federations", ["federation", "rounds", "rule", "now", "problems"], federations))
-    tables.append(("Not as in your files", [""], [[word] for word in found.differs]))
     end = [[found.failed]] if found.failed else []
-    tables.append(("Problems", [""], [*end, [counted(found.problems, "problem") if found.problems else "no problem"]]))
-    return render(Report(f"Rehearsal of {found.folder}", [], tables, []))
+    problems = [*end, [counted(found.problems, "problem") if found.problems else "no problem"]]
+    tables = [
+        *(Table(f"Gateway {n}", ["what", "figures"], [list(row) for row in rows(g)], words=True)
+          for n, g in found.gateways.items()),
+        Table("Federations", ["federation", "rounds", "rule", "now", "problems"], federations, words=True),
+        Table("Not as in your files", ["setting"], [[word] for word in found.differs], words=True),
+        Table("Problems", ["problem"], problems, words=True),
+    ]  # fmt: skip
+    return render(Report(f"Rehearsal of {found.folder}", tables))
 
 
 def _output(output: Mapping[str, Any]) -> str:
