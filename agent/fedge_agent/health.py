@@ -278,6 +278,11 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
             {k: v["age"]["own_s"] for k, v in models.items() if v["age"]["own_s"] is not None},
         ),
         (
+            "held_units",
+            "Whole units (runs, days, machines) held back to judge by, by model; 0: only blocks of the same unit",
+            {k: v["judged_by"]["held"] for k, v in models.items()},
+        ),
+        (
             "wild_samples",
             "Stored samples left out of limit and training, by model",
             {k: v["left_out"] for k, v in models.items()},

@@ -126,9 +126,9 @@ def _model(entry: dict[str, Any]) -> Line:
     changed = (
         f"; {counted(n, 'change')} made in its file: see --json or the log" if (n := len(entry["file_changes"])) else ""
     )
-    text = (
-        f"{serves}, {_samples(entry['samples'])}{wild}, {_update(entry)}{privacy}{_age(entry['age'])}{doubt}{changed}"
-    )
+    judged = f", judged by {entry['judged_by']['text']}" if entry["judged_by"]["units"] else ""
+    samples = f"{_samples(entry['samples'])}{wild}{judged}"
+    text = f"{serves}, {samples}, {_update(entry)}{privacy}{_age(entry['age'])}{doubt}{changed}"
     return Line(text, (entry["problem"],) if entry["problem"] else ())
 
 

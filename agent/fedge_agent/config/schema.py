@@ -59,7 +59,9 @@ class Training(TrainingConfig, frozen=True, forbid_unknown_fields=True, kw_only=
     own_model: Fraction = (
         0.5  # fraction of the epochs that a model of this site alone gets; it decides with the release; 0: none
     )
-    holdout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.2  # fraction of time kept back for evaluation
+    holdout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = (
+        0.2  # fraction of the units (runs, days, machines) held back for evaluation
+    )
     latency_budget: Positive = Positive(0.02)  # training pauses while the p99 of recent decisions is above
 
 

@@ -176,6 +176,7 @@ class Participant:
             "provider": self.serving.session.provider if self.serving else None,
             "waits_for": self._waits_for(),
             "samples": self._stored(),
+            "judged_by": {**(judged := self.model.judged_by)._asdict(), "text": judged.text()},
             "left_out": self.model.left_out,
             "samples_before": self.model.samples_before,
             "samples_without_label": self.model.without_label,

@@ -34,6 +34,7 @@ from ..samples.event_book import EventBook
 from ..samples.label_order import order_of
 from ..samples.machine_recipe import machine_recipe
 from ..samples.store import SampleStore
+from ..samples.units import Summary
 from ..types import Array
 from . import model_age
 from .baselines import Baselines
@@ -127,6 +128,11 @@ class LocalModel:
         return self._samples.without_label[self._name]
 
     @property
+    def judged_by(self) -> Summary:
+        """The units of this site that models are judged by."""
+        return self._adopted.data.divided.summary if self._adopted else Summary()
+
+    @property
     def decided_by_one(self) -> int:
         """Windows on which the own model or the release decided alone, as the other overflowed there."""
         return self._by_one_before + (self.serving.session.by_one if self.serving else 0)
@@ -178,7 +184,7 @@ class LocalModel:
             graph,
             data,
             digest,
-            TrainingSet(name, card, shape, samples, plans, self._events),
+            TrainingSet(name, card, shape, samples, plans, self._events, self._config.training.holdout),
             Standardisation(name, card, shape, chain, samples, least, plans, self._events),
             SiteWeights(name, graph, digest, self._config, chain, self._spool),
             OwnModel(graph, digest, self._config.training, chain),

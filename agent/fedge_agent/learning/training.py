@@ -31,6 +31,7 @@ MAX_FIGURES = 10
 OF_ALL_LABELS = ("loss", "accuracy", "macro_f1", "average_precision", "auroc")
 MIN_HELD = 10  # held-back samples for a threshold or a figure
 NOBODY: NDArray[np.str_] = np.array([], np.str_)
+NO_UNITS: NDArray[np.int64] = np.array([], np.int64)
 
 
 class Data(NamedTuple):
@@ -43,16 +44,21 @@ class Data(NamedTuple):
     x: Array  # (n, *input_shape)
     y: NDArray[Any]
     assets: NDArray[np.str_] = NOBODY  # (n,) whose they are; empty where nobody asks
+    units: NDArray[np.int64] = NO_UNITS  # (n,) number of the unit of each (`samples.units`); empty where nobody asks
+
+    def part(self, keep: NDArray[np.bool_]) -> Data:
+        """Some of them."""
+        assets = self.assets[keep] if len(self.assets) else self.assets
+        return Data(self.x[keep], self.y[keep], assets, self.units[keep] if len(self.units) else self.units)
 
 
-def usable(
-    task: str, x: Array, y: NDArray[Any], labelled: bool | NDArray[np.bool_], assets: NDArray[np.str_] = NOBODY
-) -> Data:
+def usable(task: str, data: Data, labelled: bool | NDArray[np.bool_]) -> Data:
     """Return what may be trained on: anomaly takes what counts as normal, the other tasks need a label.
 
     labelled: whether samples without a label do not count as normal, of all or of each (n,). A measured target that is
     wild (`outliers`) is no target.
     """
+    y = data.y
     if task == "anomaly":
         keep = (y == 0) | ((y < 0) & np.logical_not(labelled))
     elif task == "regress":
@@ -62,13 +68,12 @@ def usable(
             keep &= outliers.bounds(measured[keep]).plausible(measured)
     else:
         keep = objective.known(task, y)
-    return Data(x[keep], y[keep], assets[keep] if len(assets) else assets)
+    return data.part(keep)
 
 
 def with_label(task: str, data: Data) -> Data:
     """Return the samples whose label is known."""
-    known = objective.known(task, data.y)
-    return Data(data.x[known], data.y[known])
+    return data.part(objective.known(task, data.y))
 
 
 def figures(graph: TrainableGraph, held: Data, known: Data) -> dict[str, float]:

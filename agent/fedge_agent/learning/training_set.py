@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..samples.baseline import Plan
 from ..samples.event_book import EventBook
+from ..samples.held_units import Divided, divide
 from ..samples.store import Kind, Rows, SampleStore
 from ..samples.withholding import trainable
 from .training import Data, usable, with_label
@@ -34,7 +35,8 @@ class TrainingSet:
     """The samples of model `name` whose graph has this card and input shape.
 
     plans: what is learnt from each asset, and whether its windows count as normal without a label; events: whose
-    windows are withheld.
+    windows are withheld; holdout: share of the units that is held back (`samples.units`). `divided`: how they were
+    divided when they were read last.
     """
 
     def __init__(
@@ -45,7 +47,9 @@ class TrainingSet:
         samples: SampleStore,
         plans: Mapping[str, Plan],
         events: EventBook | None,
+        holdout: float = 0.2,
     ) -> None:
+        self._holdout, self.divided = holdout, Divided()
         self._name, self._card, self._shape = name, card, shape
         self._samples, self._plans, self._events = samples, plans, events
         self._kind: Kind = np.float32 if card.image is None else np.uint8
@@ -65,26 +69,29 @@ class TrainingSet:
 
     def usable(self, scale: Scale, held: bool) -> Data:
         """Standardised samples to train on, without wild ones; `held`: those to evaluate with."""
-        task, (x, y, assets, times) = self._card.task, self._load(held, scale.is_wide)
+        task, found = self._card.task, self._load(held, scale.is_wide)
         if not held:
-            self.newest_ns = int(times.max()) if len(times) else 0
-        data = usable(task, x, y, self._are_labelled(assets), assets)
+            self.newest_ns = int(found.times.max()) if len(found.times) else 0
+        data = usable(task, self._with_units(found), self._are_labelled(found.assets))
         # A label says what a sample is, however far away it lies; a sample without one only seems to be normal.
         keep = _plausible(scale, data) if task not in ("classify", "multilabel") else finite_rows(data.x)
-        labelled = int(finite_rows(y).sum()) if task == "regress" else len(data.x)
+        labelled = int(finite_rows(found.y).sum()) if task == "regress" else len(data.x)
         self._left_out[held] = labelled - int(keep.sum())
-        return Data(scale(data.x[keep]), data.y[keep], data.assets[keep])
+        data = data.part(keep)
+        return data._replace(x=scale(data.x))
 
     def labelled(self, scale: Scale) -> Data:
         """Standardised held-back samples whose label is known, wild ones too."""
-        x, y, assets, _ = self._load(True, scale.is_wide)
-        keep = finite_rows(x)
-        return with_label(self._card.task, Data(scale(x[keep]), y[keep], assets[keep]))
+        found = self._load(True, scale.is_wide)
+        data = self._with_units(found).part(finite_rows(found.x))
+        return with_label(self._card.task, data._replace(x=scale(data.x)))
 
     def to_scale(self) -> NDArray[Any]:
         """What a standardisation is fitted to: all samples (n, *shape), of an anomaly model those that are normal."""
-        x, y, assets, _ = self._load(None, wide=True)
-        return usable("anomaly", x, y, self._are_labelled(assets)).x if self._card.task == "anomaly" else x
+        found = self._load(None, wide=True)
+        if self._card.task != "anomaly":
+            return found.x
+        return usable("anomaly", Data(found.x, found.y), self._are_labelled(found.assets)).x
 
     def history(self, span_s: float) -> Iterator[tuple[str, int, NDArray[Any]]]:
         """(asset, time in ns, x) of samples of the last `span_s` seconds, oldest first. Raises StorageError."""
@@ -97,14 +104,23 @@ class TrainingSet:
         # Values of a sample's label; 0: a class.
         targets = max(1, len(card.measured)) if card.task in ("regress", "multilabel") else 0
         try:
+            if held is not None:
+                self.divided = divide(self._samples.tables, self._name, card, self._holdout)
             found = self._samples.rows(self._name, self._shape, held, targets, self._kind, wide)
+            if held is not None:  # what came meanwhile may belong to a unit of the other part
+                found = found.part(np.isin(found.numbers, self.divided.numbers))
             return found if card.task != "anomaly" else self._not_withheld(found)
         except StorageError as e:  # it serves with what is stored beside the release
             if not self.unread:
                 logger.error("model %s: %s; it decides without them", self._name, e)
             self.unread = True
             y = np.zeros((0, targets) if targets > 1 else 0, np.float64 if targets else np.int64)
-            return Rows(np.zeros((0, *self._shape), self._kind), y, np.zeros(0, np.str_), np.zeros(0, np.int64))
+            none = np.zeros(0, np.int64)
+            return Rows(np.zeros((0, *self._shape), self._kind), y, np.zeros(0, np.str_), none, none)
+
+    def _with_units(self, found: Rows) -> Data:
+        at = np.searchsorted(self.divided.numbers, found.numbers)
+        return Data(found.x, found.y, found.assets, self.divided.units[at])
 
     def _not_withheld(self, found: Rows) -> Rows:
         """Keep the samples of an anomaly model that count as normal. Raises StorageError."""

@@ -17,6 +17,7 @@ from ..samples.sample_table import Sample
 from ..samples.split import Split, split
 from ..samples.store import SampleStore
 from ..samples.tag_labels import TagLabels
+from ..samples.units import HOLD, LEARN, NEITHER
 from ..types import Window
 from .asset_windows import NEVER_NS
 from .condition import Cause, Reason
@@ -81,7 +82,7 @@ class AssetSamples:
         self._tag_labels.read(value, known, self._card)
 
     def put(self, window: Window, features: NDArray[Any], actual: TargetValue, part: str) -> None:
-        """Queue a window, unless it straddles what is held back or its label is unknown and not waited for.
+        """Queue a window, unless its label is unknown and not waited for.
 
         A picture is queued once its label is known (`put_labelled`). part: what was made meanwhile.
         """
@@ -120,7 +121,8 @@ class AssetSamples:
         self._windows += 1
         span = self._span_ns
         held = self._split.held(end_ns - span, end_ns)
-        if held is not None and (actual is not None or self._store_all):
+        if actual is not None or self._store_all:
             covers, self._covers_ns = self._covers_ns, 0
             stored = self._samples.as_stored(self._config.model, x)
-            self._samples.put(Sample(self._config.model, self._name, end_ns, stored, actual, held, span, part, covers))
+            block = NEITHER if held is None else HOLD if held else LEARN
+            self._samples.put(Sample(self._config.model, self._name, end_ns, stored, actual, block, span, part, covers))

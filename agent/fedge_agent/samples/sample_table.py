@@ -52,7 +52,7 @@ class Sample(NamedTuple):
     x: NDArray[Any]  # float32, or float64 where that is too coarse; a picture stays bytes: a quarter of the disk
     # Class index; anomaly: 0 normal, 1 anomaly; multilabel: 0 or 1 of each label; regress: in the targets' units.
     y: float | tuple[float, ...] | None
-    held: bool
+    held: int  # what it is for by blocks of time: `units.LEARN`, `HOLD` or `NEITHER`
     span_ns: int = 0  # from the window's first sample to its last
     part: str = ""  # what was made at its end
     covers_ns: int = 0  # operation since the asset's sample before it, counted towards its baseline

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which part of time is held back for evaluation. Pure.
+"""Which part of time is held back for evaluation while there are no whole units to hold back (`units`). Pure.
 
 Whole blocks of time are held back, and a window that straddles two parts belongs to neither, so that overlapping
 windows never sit on both sides.

@@ -33,10 +33,12 @@ from numpy.typing import NDArray
 
 from . import baseline, held_rows, label_order, sample_table
 from .baseline import Plan
+from .held_units import PURPOSE
 from .label_order import LabelOrder
 from .label_values import label_text
 from .sample_table import MAX_CLASSES, USED, Sample, values_of
 from .tables import LAST_S, TableWriter, open_tables
+from .units import HOLD, LEARN, NEITHER
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +58,11 @@ class Rows(NamedTuple):
     y: NDArray[Any]  # (n,) or (n, targets)
     assets: NDArray[np.str_]  # (n,)
     times: NDArray[np.int64]  # (n,) ns
+    numbers: NDArray[np.int64]  # (n,) in the table
 
     def part(self, keep: NDArray[np.bool_]) -> Rows:
         """Some of them."""
-        return Rows(self.x[keep], self.y[keep], self.assets[keep], self.times[keep])
+        return Rows(self.x[keep], self.y[keep], self.assets[keep], self.times[keep], self.numbers[keep])
 
 
 class SampleStore(TableWriter):
@@ -288,7 +291,7 @@ class SampleStore(TableWriter):
         kind: Kind = np.float32,
         wide: bool = False,
     ) -> Rows:
-        """The held-back samples, the others, or (None) all; y is -1 where it is unknown.
+        """The held-back samples, those to learn from, or (None) all; y is -1 where it is unknown.
 
         With `targets` (regress), y are float64 (n,) or, of several, (n, targets), NaN for unknown. x are of `kind`;
         with `wide`, float64 where some were put so. Samples of another shape, and those made by another recipe, are
@@ -296,16 +299,17 @@ class SampleStore(TableWriter):
         """
         sizes = sample_table.sizes(kind, shape)
         sql = (
-            "SELECT x, y, asset, time_ns FROM samples "  # noqa: S608
-            f"WHERE model = ? AND held IN (?, ?) AND length(x) IN (?, ?) AND {USED} ORDER BY id"
+            "SELECT x, y, asset, time_ns, id FROM samples "  # noqa: S608
+            f"WHERE model = ? AND {PURPOSE} IN (?, ?, ?) AND length(x) IN (?, ?) AND {USED} ORDER BY id"
         )
-        parts = (0, 1) if held is None else (int(held), int(held))
+        parts = (LEARN, HOLD, NEITHER) if held is None else (HOLD if held else LEARN,) * 3
         rows = self._rows(sql, model, *parts, *sizes)
         x = sample_table.numbers([r[0] for r in rows], kind, shape, wide)
-        assets, times = np.array([r[2] for r in rows], np.str_), np.array([r[3] for r in rows], np.int64)
+        assets = np.array([r[2] for r in rows], np.str_)
+        times, numbers = (np.array([r[i] for r in rows], np.int64) for i in (3, 4))
         if targets:
-            return Rows(x, sample_table.target_values([r[1] for r in rows], targets), assets, times)
-        return Rows(x, np.array([-1 if r[1] is None else r[1] for r in rows], np.int64), assets, times)
+            return Rows(x, sample_table.target_values([r[1] for r in rows], targets), assets, times, numbers)
+        return Rows(x, np.array([-1 if r[1] is None else r[1] for r in rows], np.int64), assets, times, numbers)
 
     def history(
         self, model: str, shape: tuple[int, ...], since_ns: int, most: int, kind: Kind = np.float32

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from fedge_agent.config.schema import Training
-from fedge_agent.learning.training import usable
+from fedge_agent.learning.training import Data, usable
 from fedge_agent.samples.split import split
 from fedge_agent.windows.features import Preparation
 from fedge_models.graph.card import Card
@@ -72,7 +72,7 @@ def standardised(site: Windows, card: Card) -> Windows:
 def trainable(site: Windows, card: Card) -> tuple[Floats, Labels]:
     """Return the windows that a gateway may train on."""
     keep = ~site.test & ~site.held
-    data = usable(card.task, site.x[keep], site.y[keep], labelled=True)
+    data = usable(card.task, Data(site.x[keep], site.y[keep]), labelled=True)
     return data.x, data.y
 
 

@@ -75,4 +75,4 @@ def alone(
 def _data(site: Windows, graph: TrainableGraph, held: bool) -> Data:
     """The rows that are trained on, or those that are held back, with labels that the task can use."""
     keep = ~site.test & (site.held == held)
-    return usable(graph.card.task, site.x[keep], site.y[keep], labelled=True)
+    return usable(graph.card.task, Data(site.x[keep], site.y[keep]), labelled=True)

@@ -146,7 +146,7 @@ def test_a_probability_that_is_no_number_is_a_score_that_is_none() -> None:
 
 def test_samples_count_when_all_their_labels_are_known() -> None:
     x, y = np.arange(6, dtype=np.float32).reshape(2, 3), np.array([[1, 0, 1], [np.nan, 0, 0]])
-    for found in (usable("multilabel", x, y, labelled=False), with_label("multilabel", Data(x, y))):
+    for found in (usable("multilabel", Data(x, y), labelled=False), with_label("multilabel", Data(x, y))):
         assert found.x.tolist() == [[0, 1, 2]] and found.y.tolist() == [[1, 0, 1]]
 
 

@@ -143,9 +143,9 @@ def test_the_own_model_is_trained_alone_for_a_release_or_new_samples_and_rests_b
 
 def test_what_is_trained_on_depends_on_the_task() -> None:
     data = Data(samples(3), np.array([0, 1, -1]))
-    assert usable("anomaly", data.x, data.y, labelled=True).y.tolist() == [0]
-    assert usable("anomaly", data.x, data.y, labelled=False).y.tolist() == [0, -1]
-    assert usable("classify", data.x, data.y, labelled=True).y.tolist() == [0, 1]
+    assert usable("anomaly", data, labelled=True).y.tolist() == [0]
+    assert usable("anomaly", data, labelled=False).y.tolist() == [0, -1]
+    assert usable("classify", data, labelled=True).y.tolist() == [0, 1]
 
 
 def test_update_says_what_training_changed() -> None:

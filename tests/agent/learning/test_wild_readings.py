@@ -16,7 +16,7 @@ from fedge_agent.durable.releases import ChainStore
 from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import Participant
 from fedge_agent.health import Latency
-from fedge_agent.learning.training import usable
+from fedge_agent.learning.training import Data, usable
 from fedge_agent.machines.alerts import Alert
 from fedge_agent.machines.asset import Asset
 from fedge_agent.samples.sample_table import Sample
@@ -165,13 +165,13 @@ def test_a_waveform_outside_of_the_range_has_gaps() -> None:
 def test_wild_targets_teach_nothing() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(400, 3)).astype(np.float32), rng.normal(50, 5, (400, 2))
-    assert len(usable("regress", x, y, True).y) == 400
+    assert len(usable("regress", Data(x, y), True).y) == 400
     y[7, 0], y[9, 1], y[11] = 1e9, -3e38, math.nan
-    data = usable("regress", x, y, True)
+    data = usable("regress", Data(x, y), True)
     assert len(data.y) == 397 and np.abs(data.y).max() < 100
     one = rng.normal(50, 5, 400)
     one[3] = 1e6
-    assert len(usable("regress", x, one, True).y) == 399
+    assert len(usable("regress", Data(x, one), True).y) == 399
 
 
 def test_a_state_that_an_older_version_poisoned_heals(at_end: AtEnd, tmp_path: Path) -> None:
