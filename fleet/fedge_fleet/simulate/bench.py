@@ -190,7 +190,7 @@ class _Seed:
 
 def _data(site: Windows, task: str, held: bool) -> Data:
     keep = ~site.test & (site.held == held)
-    return usable(task, site.x[keep], site.y[keep], labelled=True)
+    return usable(task, Data(site.x[keep], site.y[keep]), labelled=True)
 
 
 def work(
