@@ -40,6 +40,7 @@ from .federation.identity import Identity
 from .federation.participant import Participant
 from .federation.uplink import Uplink
 from .health import PROGRAM, STATUS_FILE, Latency, Metrics
+from .learning.asking import Asker
 from .machines import enough, label_names
 from .machines.asset import Asset
 from .machines.backlog import Backlog
@@ -48,6 +49,7 @@ from .machines.event_names import new_run
 from .machines.fit import check_fit
 from .machines.lost_spool import LostSpool
 from .machines.main_loop import MainLoop
+from .machines.questions import event_of
 from .machines.routing import Routes
 from .outputs import registry as outputs
 from .outputs.host import HostedOutput
@@ -56,6 +58,7 @@ from .samples.baseline import plan
 from .samples.event_book import EventBook
 from .samples.inspection import Mistake, Verdicts
 from .samples.label_book import Follower, LabelBook, Subject
+from .samples.question_book import QuestionBook
 from .samples.store import SampleStore
 from .samples.tables import SAMPLES_FILE
 from .sources import registry as sources
@@ -96,7 +99,12 @@ class App:
             self._assets = {name: self._asset(name) for name in config.asset}
             self._open_labels(state, opened)
             self._open_ends(str(path), state)
-            self._events = EventWriter(self._spool, list(self._outputs), self._wake_outputs)
+            self._events = EventWriter(
+                self._spool,
+                list(self._outputs),
+                self._wake_outputs,
+                [n for n, o in self._outputs.items() if o.asks],
+            )
             self._progress = ProgressWriter(self._inbox, self._make_durable)
             self._loop = MainLoop(
                 self._routes,
@@ -151,6 +159,15 @@ class App:
             state / SAMPLES_FILE, before, self._samples.tables, self._share, lambda event: self._events.put(event, None)
         )
         opened.callback(self._book.stop)
+        self._questions = QuestionBook(
+            state / SAMPLES_FILE,
+            {name: model.questions for name, model in models.items()},
+            self._samples.tables,
+            self._book.tables,
+            lambda asked: self._events.put(event_of(asked), None),
+            lambda: self._events.waiting == 0,
+        )
+        opened.callback(self._questions.stop)
         lost = SPOOL_FILE in self._folder.lost
         self._lost_spool = LostSpool(self._spool, self._book, lost, lambda event: self._events.put(event, None))
 
@@ -213,6 +230,7 @@ class App:
             samples=self._samples,
             labels=self._labels,
             book=self._book,
+            questions=self._questions,
             unknown_labels=self._unknown_labels,
         )
 
@@ -224,6 +242,7 @@ class App:
             self._labels.follow(self._followed)
             self._labels.start()
             self._book.start()
+            self._questions.start()
             ending.callback(self._page.stop)
             self._page.start()
             self._folder.publish(STATUS_FILE, self._page.address)
@@ -292,6 +311,7 @@ class App:
             self._latency.slow,
             self._plans[name],
             self._book,
+            Asker(self.config.agent.name, name, self._samples, self._questions, self._book),
         )
 
     def _asset(self, name: str) -> Asset:
@@ -378,6 +398,8 @@ class App:
         card = subject.card() if subject else None
         if subject is None or card is None or card.task != "anomaly" or label.origin != "mes":
             return
+        if self._questions.is_about(label.asset, label.start_ns, label.end_ns):
+            return  # the answer to a question is of its window, and decides on no event
         normal = subject.target_value(card, label.value) == 0
         self._book.close_order(label.asset, label.start_ns, label.end_ns, normal)
 

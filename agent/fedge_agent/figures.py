@@ -76,8 +76,10 @@ FIGURES = (
     Figure("severity", Type.TEXT, "", Of.EVENT | Of.ALERT, "low, medium or high: the highest so far"),
     Figure("since_ns", Type.INTEGER, "ns", Of.EVENT, "end of the first window of this condition; 0: not known"),
     Figure("provisional", Type.BOOLEAN, "", _BOTH, "the threshold is from before the baseline was complete"),
-    Figure("kind", Type.TEXT, "", Of.EVENT, "alert, or silent: the machine decided, and does so no more"),
-    Figure("reason", Type.TEXT, "", Of.EVENT | Of.ALERT, "of a silent event: why there is no decision, in words"),
+    Figure(
+        "kind", Type.TEXT, "", Of.EVENT, "alert; silent: it decided, and does so no more; question: what was it then?"
+    ),
+    Figure("reason", Type.TEXT, "", Of.EVENT | Of.ALERT, "silent: why there is no decision; question: its text"),
     Figure("alert", Type.BOOLEAN, "", Of.ALERT, "true from opened until cleared"),
     Figure("silent", Type.BOOLEAN, "", Of.ALERT, "true while the machine is silent: it decided, and does so no more"),
 )

@@ -193,6 +193,7 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ("unknown_labels", "Labels read from tags that the model does not know, by asset", _unknown_labels(assets)),
         ("wrong_labels", "Late labels unknown or malformed, by asset", wrong),
         ("contradictions", "Samples with two labels, by asset", {k: v["contradictory"] for k, v in labels.items()}),
+        *_questions(status["questions"]),
         ("lost", "What could not be kept, by kind", status["lost"]),
         (
             "events_read_again",
@@ -202,6 +203,20 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ("copies", "Times that the state folder was found restored or copied", {"agent": status["storage"]["copies"]}),
         ("unreadable", "Stored rows that a bad disk has changed", {"inbox": status["inbox"]["unreadable"]}),
     ]
+
+
+QUESTIONS = {
+    "asked": "Questions asked, by what made them worth most",
+    "answered": "Questions that got a label, by what made them worth most",
+    "expired": "Questions that nobody answered in time",
+    "skipped": "Questions that somebody skipped",
+    "labelled": "Questions whose window got its label from something else",
+    "lost": "Questions whose window is no longer stored",
+}
+
+
+def _questions(table: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
+    return [(f"questions_{state}", what, dict(table["counts"].get(state, {}))) for state, what in QUESTIONS.items()]
 
 
 def _unused(assets: dict[str, Any]) -> dict[str, float]:
@@ -319,6 +334,7 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
         ("suppressed_events", "Events not sent, by what is shelved", {s["subject"]: s["suppressed"] for s in shelved}),
         ("baseline", "Part of its baseline that an asset has, 1: all", baselines),
         ("rss_mib", "Resident memory, MiB", {"agent": status["rss_mib"]}),
+        ("questions_open", "Questions that wait for an answer", {"agent": len(status["questions"]["open"])}),
         ("privacy_epsilon", "Privacy budget, by model", {k: v["epsilon"] for k, v in private.items()}),
         ("privacy_epsilon_spent", "Spent of it, by model", {k: v["spent"] for k, v in private.items()}),
         ("privacy_updates_left", "Updates it still pays for, by model", {k: v["left"] for k, v in private.items()}),

@@ -24,6 +24,7 @@ from .machines.main_loop import MainLoop
 from .outputs.host import HostedOutput
 from .samples.event_book import EventBook
 from .samples.label_book import LabelBook
+from .samples.question_book import QuestionBook
 from .samples.store import SampleStore
 from .sources.host import HostedSource, Queue
 
@@ -53,6 +54,7 @@ class Overview:
     samples: SampleStore
     labels: LabelBook
     book: EventBook
+    questions: QuestionBook
     unknown_labels: Callable[[], list[str]]  # in the configuration, of no model
 
     def status(self) -> dict[str, Any]:
@@ -72,6 +74,7 @@ class Overview:
             "inbox": {**self.inbox.status(), "problem": self.progress.problem},
             "labels": self.labels.status(),
             "event_book": self.book.status(),
+            "questions": self.questions.status(),
             "storage": self._storage(),
             "unwritten_events": {"waiting": self.events.waiting, "problem": self.events.problem},
             "unknown_labels": self.unknown_labels(),
@@ -119,6 +122,7 @@ class Overview:
             "samples": (samples := self.samples.tables.problem),
             "labels": _other_than(samples, self.labels.problem),
             "event book": _other_than(samples, self.book.problem),
+            "questions": _other_than(samples, self.questions.problem),
             "state folder": self.folder.problem,
             "running.lock": self.folder.unlocked,
             **{f"models/{n}": m.unwritten for n, m in self.models.items()},

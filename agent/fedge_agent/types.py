@@ -112,14 +112,21 @@ class Event(msgspec.Struct, frozen=True):
     worst: float  # score since the event was opened
     severity: str = "low"  # "low" | "medium" | "high": the highest so far, from score and persistence
     since_ns: int = 0  # end of the first window of those in a row that made this event; 0: not known
-    kind: str = "alert"  # or SILENT: the machine decided, and does so no more (opened), or again (cleared)
-    reason: str = ""  # SILENT: why, in words
+    # "alert"; SILENT: the machine decided, and does so no more (opened), or again (cleared); QUESTION: somebody is
+    # asked what a window was (opened), and need not answer any more (cleared).
+    kind: str = "alert"
+    reason: str = ""  # SILENT: why, in words; QUESTION: the question
     beside: bool = False  # another alert of the asset is open: of now, or of a history that a source sends afterwards
 
     @property
     def alert(self) -> bool:
         """Whether the asset is in alarm after this event; one that is silent may be, or not."""
-        return self.kind != SILENT and (self.state != "cleared" or self.beside)
+        return self.kind not in (SILENT, QUESTION) and (self.state != "cleared" or self.beside)
+
+    @property
+    def lane(self) -> str:
+        """Among which events it keeps its order: an alarm waits for no question about the same machine."""
+        return f"{self.decision.asset} ({QUESTION})" if self.kind == QUESTION else self.decision.asset
 
     @property
     def silent(self) -> bool:
@@ -128,6 +135,14 @@ class Event(msgspec.Struct, frozen=True):
 
 
 SILENT = "silent"  # kind of an event, label of its decision, and how the last part of its key begins
+
+
+QUESTION = "question"  # kind of an event, and how the last part of its key begins
+
+
+def is_question(key: str) -> bool:
+    """Whether an event's key is that of a question."""
+    return key.rpartition(":")[2].startswith(f"{QUESTION}-")
 
 
 def is_silent(key: str) -> bool:
@@ -315,6 +330,8 @@ class Output(Plugin, abc.ABC):
     """
 
     shows_decisions: bool = False  # whether `show` is called
+    asks: bool = False  # whether it delivers questions, which somebody at its target can answer
+    why_asks_not: str = ""  # why it does not, in the operator's words
     remark: str = ""  # what `check` says of a configuration that works, but could be surer
     poll: float | None = None  # seconds between two calls of `collect`; None: it is not called
 

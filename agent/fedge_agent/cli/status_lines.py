@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from fedge_models.system.text import counted
 
 from ..machines.condition_words import duration, names
-from . import event_lines, status_assets, storage_lines
+from . import event_lines, question_lines, status_assets, storage_lines
 
 KINDS = ("sources", "models", "outputs")
 MOST = 5  # problems of one thing in a line
@@ -49,6 +49,7 @@ def lines(table: Mapping[str, Any], config_path: Path) -> list[Line]:
         if not table[kind]:
             made.append(Line(f"no {kind}: add [{kind[:-1]}.NAME] to {config_path}"))
     made += [Line(text) for text in event_lines.of_status(table["event_book"])]
+    made += [Line(text) for text in question_lines.of_status(table["questions"])]
     return [*made, *_tag_labels(table["assets"]), *_labels(table["labels"]), *_whole(table)]
 
 
@@ -173,6 +174,7 @@ def _output(entry: dict[str, Any]) -> Line:
     more = {"skipped": "skipped", "withheld": "cleared withheld", "overflowed": "LOST"}
     counts = "".join(f", {entry[name]} {words}" for name, words in more.items() if entry[name])
     text = f"{entry['pending']} waiting{age}, {entry['delivered']} delivered, {entry['refused']} set aside{counts}"
+    text += f"; no orders for questions ({why})" if (why := entry.get("asks_not")) else ""
     return Line(text, tuple(entry["problems"]))
 
 

@@ -65,6 +65,13 @@ class Training(TrainingConfig, frozen=True, forbid_unknown_fields=True, kw_only=
     latency_budget: Positive = Positive(0.02)  # training pauses while the p99 of recent decisions is above
 
 
+class Questions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[model.X] questions``: asking people for the labels that are worth most."""
+
+    a_day: Annotated[float, msgspec.Meta(ge=0, le=100)] = 2.0  # at most, by the source's clock; 0: none
+    expire: Positive = Positive(7 * 86400)  # a question without an answer is dropped after so long, source time
+
+
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[model.X]``: a federation this gateway takes part in; X is the federation's name at the aggregator."""
 
@@ -78,6 +85,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     canary_tolerance: NotNegative = 0.1  # refuse a release whose held-back loss is worse by more than this fraction
     confidence: Annotated[float, msgspec.Meta(ge=0.5, lt=1)] = 0.9  # regress: probability with which its bounds hold
     trend: Positive = Positive(14 * 86400)  # regress: history used to forecast when the alarm level is reached
+    questions: Questions = Questions()
     max_samples: Annotated[int, msgspec.Meta(ge=1)] = 20_000  # stored; beyond, the oldest of the commonest label go
     max_sample_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64 * 2**20  # memory for them while training
 

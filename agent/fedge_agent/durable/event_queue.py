@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..types import SILENT, AlertState, Event, EventState
+from ..types import QUESTION, SILENT, AlertState, Event, EventState
 from . import event_record
 
 SPOOL_FILE = "spool.sqlite"  # in the state folder
@@ -114,7 +114,7 @@ class EventQueue(abc.ABC):
 
         Returns the outputs that have too many waiting to get another.
         """
-        body, asset, full = event_record.encode(event), event.decision.asset, []
+        body, asset, full = event_record.encode(event), event.lane, []
         row = (body, asset, event.key, event.state, time.time())
         with self._transaction() as db:
             for output in outputs:
@@ -124,7 +124,7 @@ class EventQueue(abc.ABC):
                     continue
                 sql = "INSERT INTO events (output, event, asset, key, state, noted) VALUES (?, ?, ?, ?, ?, ?)"
                 db.execute(sql, (output, *row))
-            if event.state == "opened" and event.kind != SILENT:
+            if event.state == "opened" and event.kind not in (SILENT, QUESTION):
                 db.execute("DELETE FROM opened WHERE output = '' AND asset = ?", (asset,))
             if state is None:
                 return full

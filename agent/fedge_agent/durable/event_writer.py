@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from fedge_models.errors import FedgeError
 from fedge_models.system.worker import Worker
 
-from ..types import Event, EventState
+from ..types import QUESTION, Event, EventState
 from .spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -28,10 +28,13 @@ LAST_S = 5.0  # for what still waits at the end
 class EventWriter:
     """Takes events from the main thread; `wake` is called whenever the spool has something new."""
 
-    def __init__(self, spool: Spool, outputs: Sequence[str], wake: Callable[[], None]) -> None:
+    def __init__(
+        self, spool: Spool, outputs: Sequence[str], wake: Callable[[], None], asking: Sequence[str] = ()
+    ) -> None:
+        """asking: the outputs that get questions."""
         self.lost = 0  # events that some output will never see
         self.overflowed = dict.fromkeys(outputs, 0)  # those that an output had no more room for
-        self._spool, self._outputs, self._wake = spool, outputs, wake
+        self._spool, self._outputs, self._asking, self._wake = spool, outputs, asking, wake
         self._waiting: deque[tuple[Event, EventState | None, bool]] = deque()
         self._worker = Worker("events", self._write, self._write)
 
@@ -68,7 +71,8 @@ class EventWriter:
         while self._waiting:
             event, state, send = self._waiting[0]
             try:
-                full = self._spool.put_event(self._outputs if send else (), event, state)
+                outputs = self._asking if event.kind == QUESTION else self._outputs
+                full = self._spool.put_event(outputs if send else (), event, state)
             except FedgeError:
                 raise
             except Exception as e:  # of this event: it must not hold up all others

@@ -42,6 +42,7 @@ from fedge_models.system.worker import BackOff, Worker
 from ..config.schema import ModelConfig
 from ..durable.releases import ChainStore
 from ..durable.spool import FURTHEST_US, PendingUpdate, Spool
+from ..learning.asking import Asker
 from ..learning.local_model import LocalModel
 from ..learning.model_file import configured_model
 from ..learning.schedule import AloneSchedule, Schedule
@@ -97,6 +98,7 @@ class Participant:
         slow: Callable[[float], bool],
         plans: Mapping[str, Plan] | None = None,
         events: EventBook | None = None,
+        asker: Asker | None = None,
     ) -> None:
         self.name, self.config = name, config
         self.problem: str | None = None
@@ -110,6 +112,7 @@ class Participant:
         self._slow = slow
         self.model = LocalModel(name, config, self._chain, samples, spool, fits, self._pause, plans, events)
         self._schedule, self._alone = Schedule(config.training), AloneSchedule(config.training)
+        self._asker = asker
         self._head: Release | None = None
         self._waits_for_start = False  # for a model of the federation that makes samples otherwise than the file here
         self._changes: tuple[str, ...] = ()  # of the configured file, as it was taken in
@@ -318,6 +321,8 @@ class Participant:
             if self._uplink is None and self.serving is not None:  # no answer of an aggregator will withdraw it
                 self._state(None)
             self._learn()
+            if self._asker is not None:
+                self._asker.look(self.model, time.monotonic())
 
     def _send(self, again: bool = False) -> None:
         """Send the update that waits, if there is one. again: its sequence number was used, and is another now."""

@@ -101,6 +101,7 @@ class LocalModel:
         self._by_one_before = 0  # see `decided_by_one`; with what served before
         self.own_share: float | None = None  # how much the site's own model counts in what serves; None: there is none
         self.left_to_release: dict[str, float] = {}  # labels that it says nothing of; see `Blend`
+        self.blend: Blend | None = None  # what serves, for who asks what each of the two says
 
     @property
     def graph(self) -> TrainableGraph | None:
@@ -386,7 +387,7 @@ class LocalModel:
         made.past = self._past(made)
         self._by_one_before, made.session.by_one = self.decided_by_one, 0
         self.own_share, self.left_to_release = None if blend.own is None else blend.share, blend.left_to_release
-        self.serving = made
+        self.serving, self.blend = made, blend
 
     def _session(self, blend: Blend) -> Session | MixedSession:
         """The session of what decides: of the release, of the own model, or of both."""

@@ -67,7 +67,7 @@ class Mixing(NamedTuple):
 
     def _classes(self, own: Array, release: Array) -> Array:
         """The own model divides among the classes that it knows what the release gives to these together."""
-        p, q = (own, release) if self.probabilities else (_softmax(own), _softmax(release))
+        p, q = (own, release) if self.probabilities else (softmax(own), softmax(release))
         if self.known is None or self.known.all():
             mixed = q + np.float32(self.share) * (p - q)
         else:
@@ -91,7 +91,7 @@ class Mixing(NamedTuple):
 
     def _labels(self, own: Array, release: Array) -> Array:
         share = np.float32(self.share) if self.known is None else np.where(self.known, np.float32(self.share), 0)
-        p, q = _sigmoid(own), _sigmoid(release)
+        p, q = sigmoid(own), sigmoid(release)
         q = q if self.counts is None else q * self.counts
         mixed = q + share * (p - q)
         found: Array = np.log(np.maximum(mixed, LEAST)) - np.log(np.maximum(1 - mixed, LEAST))
@@ -160,13 +160,15 @@ def outputs(graph: TrainableGraph, params: Floats, x: Array) -> Array:
     return predict(graph, x, logits=True)
 
 
-def _softmax(z: Array) -> Array:
+def softmax(z: Array) -> Array:
+    """Probabilities (..., k) of classes, from logits."""
     e = np.exp(z - z.max(axis=-1, keepdims=True))
     found: Array = e / e.sum(axis=-1, keepdims=True)
     return found
 
 
-def _sigmoid(z: Array) -> Array:
+def sigmoid(z: Array) -> Array:
+    """Probabilities of labels, from logits."""
     small = np.exp(-np.abs(z))
     found: Array = np.where(z >= 0, 1, small) / (1 + small)
     return found

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import figures
 from ..figures import Of
-from ..types import SILENT, Event
+from ..types import QUESTION, SILENT, Event
 
 FIELDS = (*figures.select(Of.EVENT), "time", "cause", "summary", "outcome", "priority")
 TABLES = tuple(name for name, figure in figures.select(Of.EVENT).items() if figure.type in figures.TABLES)
@@ -20,6 +20,11 @@ _SILENT = {
     "summary": "{asset} is silent: {reason}",
     "outcome": "{asset} decides again",
 }
+_QUESTION = {
+    "summary": "Inspect {asset}: {reason}",
+    "outcome": "the question needs no answer any more: {reason}",
+}
+_TEXTS = {SILENT: _SILENT, QUESTION: _QUESTION}
 _BETWEEN = ";"  # the labels of one decision (`Decision.label`)
 _PRIORITIES = {"high": 1, "medium": 2, "low": 3}  # as planners count: 1 first
 
@@ -35,7 +40,7 @@ def values(event: Event) -> dict[str, Any]:
         "priority": _PRIORITIES[event.severity],
     }
     known["cause"] = _cause(known["channel"], known["values"], known["label"])
-    texts, gap = _SILENT if event.kind == SILENT else _ALERT, " " if known["cause"] else ""
+    texts, gap = _TEXTS.get(event.kind, _ALERT), " " if known["cause"] else ""
     known |= {name: text.format(gap=gap, **known) for name, text in texts.items()}
     known["summary"] += " (provisional: its baseline is not complete)" if known["provisional"] else ""
     return known

@@ -108,6 +108,11 @@ class HostedOutput:
         return host_status.failing(self._lanes, time.monotonic(), most=None)
 
     @property
+    def asks(self) -> bool:
+        """Whether it delivers questions."""
+        return self._output.asks
+
+    @property
     def storage_problem(self) -> str | None:
         """Why the output's own state is not written at the moment."""
         return self._output.storage_problem
@@ -193,7 +198,7 @@ class HostedOutput:
             self._spool.delivered(entry, receipt.reference)
         self._counts["skipped" if receipt.skipped else "delivered"] += 1
         self._unrecorded = None
-        self._lanes.done(entry.event.decision.asset)
+        self._lanes.done(entry.event.lane)
 
     def _failed(self, entry: Entry, error: Exception) -> None:
         """Let an event wait for its next try, or set it aside after too many."""
@@ -201,7 +206,7 @@ class HostedOutput:
         if not isinstance(error, FedgeError):
             logger.error("output %s: event %s", self.name, entry.event.key, exc_info=error)
         self._counts["retries"] += 1
-        lane = self._lanes.failed(entry.event.decision.asset, entry.id, text, now, entry.tries)
+        lane = self._lanes.failed(entry.event.lane, entry.id, text, now, entry.tries)
         if (most := _most_tries(error)) < math.inf:  # an hour without the target uses up no try
             lane.limited = max(lane.limited, entry.tries) + 1
             with suppress(StorageError):  # counted in this run then
@@ -215,7 +220,7 @@ class HostedOutput:
         """Store why a person has to look at an event."""
         logger.error("output %s: event %s is set aside: %s", self.name, entry.event.key, error)
         self._spool.refused(entry, error, answers or [error])
-        self._lanes.done(entry.event.decision.asset)
+        self._lanes.done(entry.event.lane)
 
     def _forget_dropped(self) -> None:
         """A person may have dropped an event that is tried again: those behind it need not wait any longer."""

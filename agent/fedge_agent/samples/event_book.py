@@ -167,6 +167,12 @@ class EventBook(TableWriter):
         with self._lock:
             return list(self._holds.values())
 
+    def alert_spans(self, asset: str, since_ns: int) -> list[tuple[int, int]]:
+        """Times (ns) of which events ask already: those of the asset's alerts, and those that they withhold."""
+        with self.tables.reading() as db:
+            alerts = event_table.alert_times(db, asset, since_ns)
+        return [*alerts, *((h.start_ns, h.end_ns) for h in self.holds() if h.asset == asset)]
+
     def close_order(self, asset: str, start_ns: int, end_ns: int, normal: bool) -> None:
         """Take the MES's word for the alarms of that time. Raises StorageError."""
         verdict = NORMAL if normal else FAULT

@@ -14,6 +14,7 @@ import msgspec
 
 from ..durable import event_record
 from ..types import SEVERITIES, AlertState, Event
+from .sample_table import NOT_ASKED
 from .withholding import FAULT, FOREVER_NS, NORMAL, Hold, spans
 
 MAX_NOTES = 10_000
@@ -81,6 +82,12 @@ def put_event(db: sqlite3.Connection, event: Event, body: bytes, sent: bool) -> 
     db.execute(sql, (*values, decision.threshold, decision.provisional, body, sent, event.kind))
     old = "SELECT rowid FROM events WHERE cleared_ns IS NOT NULL ORDER BY rowid DESC LIMIT -1 OFFSET ?"
     db.execute(f"DELETE FROM events WHERE rowid IN ({old})", (MAX_EVENTS,))  # noqa: S608
+
+
+def alert_times(db: sqlite3.Connection, asset: str, since_ns: int) -> list[tuple[int, int]]:
+    """From when to when the asset's alerts were open, of those that lasted beyond `since_ns`."""
+    sql = "SELECT opened_ns, coalesce(cleared_ns, ?) FROM events WHERE asset = ? AND kind = 'alert'"
+    return [(a, b) for a, b in db.execute(sql, (FOREVER_NS, asset)) if b >= since_ns]
 
 
 def end_others(db: sqlite3.Connection, asset: str, open_key: str, time_ns: int) -> None:
@@ -224,7 +231,7 @@ def trim_withheld(db: sqlite3.Connection, asset: str, asset_holds: Iterable[Hold
     for start_ns, end_ns in times:
         if excess <= dropped:
             break
-        first = f"SELECT id FROM samples WHERE {_WITHHELD} ORDER BY time_ns LIMIT ?"  # noqa: S608
+        first = f"SELECT id FROM samples WHERE {_WITHHELD} AND {NOT_ASKED} ORDER BY time_ns LIMIT ?"  # noqa: S608
         values = (asset, start_ns, end_ns, excess - dropped)
         dropped += db.execute(f"DELETE FROM samples WHERE id IN ({first})", values).rowcount  # noqa: S608
     return dropped

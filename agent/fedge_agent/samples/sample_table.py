@@ -39,6 +39,9 @@ _BY_TIME = """asset = :asset AND time_ns BETWEEN :start AND :end + :longest AND 
 SINCE = """coalesce((SELECT max(r.since) FROM sample_recipes r
     WHERE r.model = samples.model AND r.asset IN ('', samples.asset)), 0)"""
 USED = f"id > {SINCE}"  # samples that were made as they are made now
+# Samples that somebody is asked about are kept while the question is open.
+NOT_ASKED = """id NOT IN (SELECT s.id FROM questions q JOIN samples s ON s.asset = q.asset AND s.time_ns = q.end_ns
+    WHERE q.state = 'open')"""
 _WINS = "(origin < :rank OR (origin = :rank AND label < :id))"
 _OTHERWISE = "y IS NOT NULL AND y IS NOT :y AND label != :id"
 
@@ -131,13 +134,14 @@ def bound(db: sqlite3.Connection, model: str, most: int) -> None:
 def _bound_asset(db: sqlite3.Connection, model: str, asset: str, excess: int) -> None:
     distinct = "SELECT count(DISTINCT y) FROM samples WHERE model = ? AND asset = ?"
     if db.execute(distinct, (model, asset)).fetchone()[0] > MAX_CLASSES:
-        first = "SELECT id FROM samples WHERE model = ? AND asset = ? ORDER BY id LIMIT ?"
+        first = f"SELECT id FROM samples WHERE model = ? AND asset = ? AND {NOT_ASKED} ORDER BY id LIMIT ?"  # noqa: S608
         db.execute(f"DELETE FROM samples WHERE id IN ({first})", (model, asset, excess))  # noqa: S608
         return
     while excess > 0:
         sql = "SELECT y, count(*) FROM samples WHERE model = ? AND asset = ? GROUP BY y ORDER BY 2 DESC LIMIT 2"
         drop = _step(excess, common := db.execute(sql, (model, asset)).fetchall())
-        oldest = "SELECT id FROM samples WHERE model = ? AND asset = ? AND y IS ? ORDER BY id LIMIT ?"
+        of = f"model = ? AND asset = ? AND y IS ? AND {NOT_ASKED}"
+        oldest = f"SELECT id FROM samples WHERE {of} ORDER BY id LIMIT ?"  # noqa: S608
         db.execute(f"DELETE FROM samples WHERE id IN ({oldest})", (model, asset, common[0][0], drop))  # noqa: S608
         excess -= drop
 
@@ -241,9 +245,22 @@ def arrived_after(db: sqlite3.Connection, after: int, limit: int) -> tuple[int, 
 
 def expire(db: sqlite3.Connection, asset: str, model: str, late_ns: int) -> int:
     """Delete the samples that waited so long for a label, counted back from the asset's newest; how many."""
-    sql = """DELETE FROM samples WHERE asset = :asset AND model = :model AND y IS NULL
-        AND time_ns < (SELECT max(time_ns) FROM samples WHERE asset = :asset) - :late"""
+    sql = f"""DELETE FROM samples WHERE asset = :asset AND model = :model AND y IS NULL AND {NOT_ASKED}
+        AND time_ns < (SELECT max(time_ns) FROM samples WHERE asset = :asset) - :late"""  # noqa: S608
     return db.execute(sql, {"asset": asset, "model": model, "late": late_ns}).rowcount
+
+
+def unlabelled(db: sqlite3.Connection, model: str, bytes_: tuple[int, int], since_ns: int, most: int) -> list[Any]:
+    """(asset, time in ns, span in ns, part, x) of the newest samples of a model that have no label, since then."""
+    sql = f"""SELECT asset, time_ns, span_ns, part, x FROM samples
+        WHERE model = ? AND y IS NULL AND time_ns >= ? AND length(x) IN (?, ?) AND {USED} ORDER BY id DESC LIMIT ?"""  # noqa: S608
+    return db.execute(sql, (model, since_ns, *bytes_, most)).fetchall()
+
+
+def labelled(db: sqlite3.Connection, model: str, bytes_: tuple[int, int], most: int) -> list[bytes]:
+    """The newest samples of a model that have a label."""
+    sql = f"SELECT x FROM samples WHERE model = ? AND y IS NOT NULL AND length(x) IN (?, ?) AND {USED}"  # noqa: S608
+    return [row[0] for row in db.execute(f"{sql} ORDER BY id DESC LIMIT ?", (model, *bytes_, most))]
 
 
 def longest_window(db: sqlite3.Connection, asset: str) -> int:

@@ -311,6 +311,22 @@ class SampleStore(TableWriter):
             return Rows(x, sample_table.target_values([r[1] for r in rows], targets), assets, times, numbers)
         return Rows(x, np.array([-1 if r[1] is None else r[1] for r in rows], np.int64), assets, times, numbers)
 
+    def unlabelled(
+        self, model: str, shape: tuple[int, ...], since_ns: int, most: int, kind: Kind = np.float32
+    ) -> tuple[NDArray[Any], list[tuple[str, int, int, str]]]:
+        """The newest samples without a label since then (n, *shape), and of each (asset, time in ns, span in ns, part).
+        Raises StorageError."""
+        with self.tables.reading() as db:
+            rows = sample_table.unlabelled(db, model, sample_table.sizes(kind, shape), since_ns, most)
+        return sample_table.numbers([row[4] for row in rows], kind, shape, wide=False), [row[:4] for row in rows]
+
+    def labelled(self, model: str, shape: tuple[int, ...], most: int, kind: Kind = np.float32) -> NDArray[Any]:
+        """The newest samples (n, *shape) whose label is known. Raises StorageError."""
+        with self.tables.reading() as db:
+            return sample_table.numbers(
+                sample_table.labelled(db, model, sample_table.sizes(kind, shape), most), kind, shape, wide=False
+            )
+
     def history(
         self, model: str, shape: tuple[int, ...], since_ns: int, most: int, kind: Kind = np.float32
     ) -> list[tuple[str, int, NDArray[Any]]]:

@@ -17,32 +17,26 @@ def _parameter(name: str, value: str) -> dict[str, Any]:
 
 
 _SCOPE = {"EquipmentID": {"$": "{asset}"}}
-_MAINTENANCE = {"$": "Maintenance"}
-
-WORK_REQUEST: dict[str, Any] = {
-    "WorkRequest": {
-        "ID": {"$": "{key}"},
-        "Description": [{"$": "{summary}"}],
-        "WorkType": _MAINTENANCE,
-        "Priority": {"$": "{priority}"},
-        "HierarchyScope": _SCOPE,
-        "JobOrder": [
-            {
-                "ID": {"$": "{key}:1"},
-                "WorkType": _MAINTENANCE,
-                "Priority": {"$": "{priority}"},
-                "HierarchyScope": _SCOPE,
-                "JobOrderParameter": [
-                    _parameter("state", "{state}"),
-                    _parameter("detectedAt", "{time}"),
-                    _parameter("label", "{label}"),
-                    _parameter("severity", "{severity}"),
-                    _parameter("score", "{score:s}"),
-                    _parameter("threshold", "{threshold:s}"),
-                    _parameter("model", "{model}"),
-                    _parameter("release", "{release:s}"),
-                ],
-            }
-        ],
-    }
+_PARAMETERS = {
+    "state": "{state}",
+    "detectedAt": "{time}",
+    "label": "{label}",
+    "severity": "{severity}",
+    "score": "{score:s}",
+    "threshold": "{threshold:s}",
+    "model": "{model}",
+    "release": "{release:s}",
 }
+
+
+def _request(work: str, parameters: dict[str, str]) -> dict[str, Any]:
+    """A work request with one job order of this work type."""
+    common = {"WorkType": {"$": work}, "Priority": {"$": "{priority}"}, "HierarchyScope": _SCOPE}
+    job = {"ID": {"$": "{key}:1"}, **common, "JobOrderParameter": [_parameter(*p) for p in parameters.items()]}
+    return {"WorkRequest": {"ID": {"$": "{key}"}, "Description": [{"$": "{summary}"}], **common, "JobOrder": [job]}}
+
+
+WORK_REQUEST = _request("Maintenance", _PARAMETERS)
+INSPECTION = _request(
+    "Quality", {n: v for n, v in _PARAMETERS.items() if n not in ("score", "threshold")}
+)  # a question

@@ -38,6 +38,7 @@ _KNOWN = {  # the placeholders that each step may use; `status` has no event
     "token": event_fields.FIELDS,
     "create": (*event_fields.FIELDS, "token"),
     "silent": (*event_fields.FIELDS, "token"),
+    "ask": (*event_fields.FIELDS, "token"),
     "escalate": (*event_fields.FIELDS, *_AFTER),
     "clear": (*event_fields.FIELDS, *_AFTER),
     "status": ("key", "asset", "id"),

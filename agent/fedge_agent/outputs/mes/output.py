@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from fedge_models.errors import RefusedError, RetryError, UnreachableError
 
 from ...protocols.http import auth, client, pointer
-from ...types import Decision, Event, Label, Output, Receipt, is_silent
+from ...types import QUESTION, Decision, Event, Label, Output, Receipt, is_silent
 from .. import event_fields
 from . import presets
 from .ages import Ages
@@ -53,6 +54,8 @@ class MesOutput(Output):
         self.claims = [target_claim(self._maker.target)]
         self.remark = "; ".join(filter(None, (_what_is_a_proof(self._config.create), _what_is_not_found(self._config))))
         self._flaw = _why_never_closed(self._config, where) or _why_empty(self._config, where)
+        self.why_asks_not = _why_asks_not(self._config)
+        self.asks = not self.why_asks_not
 
     @property
     def storage_problem(self) -> str | None:
@@ -77,6 +80,8 @@ class MesOutput(Output):
     def deliver(self, event: Event) -> Receipt:
         """Find or create the order, escalate it, or add that the condition cleared. Raises RetryError, RefusedError."""
         self._writer.hold()
+        if event.kind == QUESTION:
+            return self._ask(event)
         if event.state == "cleared":
             return self._clear(event)
         order = self._notice(event)
@@ -90,6 +95,7 @@ class MesOutput(Output):
 
     def preview(self, event: Event) -> dict[str, Any]:
         """The request for the event, and the search before it, without secrets."""
+        event = self._worded(event)
         known, create = {**event_fields.values(event), "id": "{id}"}, self._maker.create_of(event)
         if event.state == "cleared":
             return self._preview(self._config.clear, "clear", known, ":cleared")
@@ -143,8 +149,9 @@ class MesOutput(Output):
         self._caller.rest()
 
     def status(self) -> dict[str, Any]:
-        """Number of orders, their states at the target, duplicates."""
-        return {**self._orders.status(), **({"problem": self._flaw} if self._flaw else {})}
+        """Number of orders, their states at the target, duplicates; why it makes none for questions ("": it does)."""
+        found = {**self._orders.status(), "asks_not": self.why_asks_not}
+        return {**found, **({"problem": self._flaw} if self._flaw else {})}
 
     def _notice(self, event: Event) -> Order:
         if (order := self._orders.get(event.key)) is not None:
@@ -152,6 +159,30 @@ class MesOutput(Output):
         self._noticed.note(event.key)
         since_ns = event.since_ns or event.decision.time_ns
         return self._orders.notice(event.key, event.decision.asset, since_ns, time.time())
+
+    def _ask(self, event: Event) -> Receipt:
+        """Find or create the order of a question, or add to it that it needs no answer any more."""
+        order = self._orders.get(event.key)
+        if event.state != "cleared":
+            order = self._notice(event)
+            self._orders.cleared(event.key, event.decision.time_ns)  # its window has ended
+            if order.id is None:
+                self._maker.make(self._worded(event), order)
+            return self._receipt(event)
+        if order is None or order.id is None:
+            return Receipt(skipped="there is no order")
+        if order.code in self._config.closing:
+            return Receipt(skipped="the order is closed, and its code was the answer")
+        self._done(order)
+        return self._add(self._config.clear, "clear", event, order.id, ":cleared")
+
+    def _worded(self, event: Event) -> Event:
+        """A question with the closing codes that answer it."""
+        if event.kind != QUESTION or event.state == "cleared":
+            return event
+        codes = ", ".join(f"{code!r} ({label})" for code, label in self._config.closing.items())
+        text = f"{event.reason}. Close this order with the code of what it was: {codes}"
+        return msgspec.structs.replace(event, reason=text)
 
     # after
 
@@ -225,6 +256,15 @@ class MesOutput(Output):
     def _done(self, order: Order) -> None:
         self._orders.done(order.key)
         self._noticed.forget(order.key)
+
+
+def _why_asks_not(config: MesConfig) -> str:
+    """Why there are no orders for questions; empty: there are."""
+    if not config.questions:
+        return "questions = false"
+    if not config.closing or config.status is None or not config.status.code:
+        return "nobody could answer: no closing codes are read; give closing, and status with code"
+    return ""
 
 
 def _why_never_closed(config: MesConfig, where: str) -> str | None:

@@ -150,5 +150,7 @@ def complete(config: MesConfig, where: str) -> MesConfig:
     if config.format == "b2mml":
         create = config.create or steps["create"]
         steps["create"] = msgspec.structs.replace(create, body=b2mml.WORK_REQUEST)
+        if config.ask is None:
+            steps["ask"] = msgspec.structs.replace(create, body=b2mml.INSPECTION)
     headers = {**preset.get("headers", {}), **config.headers}
     return msgspec.structs.replace(config, headers=headers, **steps)

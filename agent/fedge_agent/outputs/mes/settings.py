@@ -42,6 +42,8 @@ class MesConfig(Target, frozen=True, forbid_unknown_fields=True, kw_only=True):
     token: Step | None = None  # a create-once address, for `create` to use as {token}
     create: Step | None = None
     silent: Step | None = None  # instead of `create`, for a machine that is silent; default: as create
+    ask: Step | None = None  # instead of `create`, for a question about a window; default: as create
+    questions: bool = True  # make an order for each question, if closing codes are read: the code is the answer
     escalate: Step | None = None  # when the event's severity rises
     clear: Step | None = None  # when the condition clears
     status: Step | None = None  # reads the closing code

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A gateway asks about the stored window that is worth most, once an episode, and not of what events ask already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fedge_agent.config.schema import Questions
+from fedge_agent.federation.participant import Participant
+from fedge_agent.learning.asking import EPISODE_NS, FEWEST, LOOK_S, Asker
+from fedge_agent.samples.event_book import EventBook
+from fedge_agent.samples.question import Question
+from fedge_agent.samples.question_book import QuestionBook
+from fedge_agent.samples.sample_table import Sample
+from fedge_agent.types import Decision, Event
+from support.offline_site import OfflineSite
+
+S = 1_000_000_000
+DAY = 86_400 * S
+T0 = 1_700_000_000 * S
+
+
+class Site:
+    """A classifier that serves at one site, its questions, and windows without labels of two machines."""
+
+    def __init__(self, folder: Path, a_day: float = 4) -> None:
+        self.site = OfflineSite(folder)
+        self.samples = self.site.samples
+        path = folder / "samples"
+        self.events = EventBook(path, beside=self.samples.tables)
+        self.book = QuestionBook(path, {"m": Questions(a_day=a_day)}, self.samples.tables, self.events.tables)
+        self.asker = Asker("gw", "m", self.samples, self.book, self.events)
+        self.participant: Participant = self.site.participant()
+        self.now = 0.0
+
+    def close(self) -> None:
+        self.book.stop()
+        self.events.stop()
+        self.site.close()
+
+    def put(self, x: float, seconds: float, asset: str = "pump") -> int:
+        """Store a window without a label; when it ended. Its doubt is largest where x is 0."""
+        end = T0 + round(seconds * S)
+        self.samples.put(Sample("m", asset, end, np.array([x, 0], np.float32), None, False, 3 * S, "P7"))
+        self.samples.flush()
+        return end
+
+    def look(self) -> str:
+        """Look once; why nothing more is asked now."""
+        self.now += LOOK_S
+        self.asker.look(self.participant.model, self.now)
+        return self.book.notes.get("m", "")
+
+    def asked(self) -> list[Question]:
+        return self.book.listed()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    yield made
+    made.close()
+
+
+def doubt(site: Site, x: float) -> float:
+    """How close the two classes are, as served."""
+    serving = site.participant.serving
+    assert serving is not None
+    return 1 - abs(2 * serving.decide(np.array([x, 0], np.float32)).score - 1)
+
+
+def test_it_asks_about_a_window_that_is_unsure_and_unlike_the_labelled_ones(site: Site) -> None:
+    for i in range(30):
+        site.put(0.001 * i, 1000 * i)
+    site.put(25.0, 40_000)
+    site.look()
+    [asked] = site.asked()
+    far = doubt(site, 25.0)
+    assert asked.end_ns == T0 + 40_000 * S if far > 0.05 else asked.end_ns < T0 + 40_000 * S
+    assert (asked.model, asked.asset, asked.part, asked.start_ns) == ("m", "pump", "P7", asked.end_ns - 3 * S)
+    assert asked.says.startswith(("ok 0.", "bad 0.", "ok 1.", "bad 1.")) and asked.release == 3
+    assert "of 1)" in asked.why and asked.answers.startswith("one of ok, bad")
+    assert site.look() == "its next question is not due yet" and len(site.asked()) == 1
+
+
+def test_one_episode_is_asked_about_once(site: Site) -> None:
+    first = site.put(5.0, DAY / S)
+    site.look()
+    assert [q.end_ns for q in site.asked()] == [first]
+    for i in range(1, 60):  # the same again, and for hours nothing else
+        site.put(5.0 + i / 1000, DAY / S + i * 9)
+    site.put(0.0, 1.25 * DAY / S)
+    site.look()
+    later = site.put(6.0, 1.25 * DAY / S)
+    site.look()
+    assert all(abs(q.end_ns - first) > EPISODE_NS for q in site.asked()[1:])
+    assert later >= site.asked()[-1].end_ns
+
+
+def test_what_an_event_asks_about_is_no_question(site: Site) -> None:
+    end = site.put(5.0, 1000)
+    decision = Decision("pump", "m", 3, end - S, 0.9, 0.5, "bad", 0.0, 0.0)
+    site.events.note(Event("gw:m:pump:1", "opened", decision, 0.9))
+    site.events.flush()
+    assert site.look() == "no stored window of the last day is without a label, event or question"
+    assert site.asked() == []
+
+
+def test_questions_go_to_the_machines_in_turn(site: Site) -> None:
+    for i in range(40):
+        for j, asset in enumerate(("pump", "fan")):
+            site.put(4.0 + i / 7 + j, i * 10_000, asset)
+        site.look()
+    assets = [q.asset for q in site.asked()]
+    assert len(assets) == 4 and sorted(assets) == ["fan", "fan", "pump", "pump"]
+
+
+def test_a_budget_of_nothing_asks_nothing(tmp_path: Path) -> None:
+    site = Site(tmp_path, a_day=0)
+    site.put(5.0, 1000)
+    assert site.look() == "" and site.asked() == []
+    site.close()
+
+
+def test_a_model_that_does_not_serve_or_has_few_windows_says_so(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.participant.model.serving = None
+    assert site.look() == "the model does not decide yet"
+    site.close()
+    assert FEWEST > 1
+
+
+def test_windows_with_labels_only_leave_nothing_to_ask(site: Site) -> None:
+    assert "only with label.late = DURATION" in site.look()
