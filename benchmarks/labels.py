@@ -81,7 +81,7 @@ class Site:
         keep = np.flatnonzero(y >= 0) if task == "classify" else np.arange(len(y))
         held = np.arange(len(keep)) % 5 == 4
         parts = ((keep[~held]), (keep[held]))
-        train, back = (usable(task, x[p], y[p], labelled=False) for p in parts)
+        train, back = (usable(task, Data(x[p], y[p]), labelled=False) for p in parts)
         return train, back
 
     def trained(self, seed: int) -> Blend:
