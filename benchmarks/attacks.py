@@ -94,11 +94,24 @@ CASES = {"xsdd": Case(10, _xsdd), "fan": Case(20, SETS["fan"]), "skab": Case(20,
 
 HOW: Mapping[str, Tables] = {  # attacks that are made other than by default
     "adaptive_fellows": {"name": "adaptive", "fellows": True},
+    "claims_late": {"name": "sample_inflation"},
+    "honest_away": {"name": "honest"},
+    "honest_late": {"name": "honest"},
     "min_max_fellows": {"name": "min_max", "fellows": True},
     "min_sum_fellows": {"name": "min_sum", "fellows": True},
+    "refused_away": {"name": "not_finite"},
+    "refused_late": {"name": "not_finite"},
     "sleeper": {"after": 6},  # runs are short
 }
-UNDER = sorted({*ATTACKS, *HOW} - {"honest"})
+AWAY: Tables = {"dropouts": 0.3, "federation": {"quorum": 3}}  # so that releases with and without a site are compared
+LATE: Tables = {"stragglers": 0.3, "slowness": 5.0, "federation": {"mode": "asynchronous", "buffer": 5}}
+SETTINGS: Mapping[str, Tables] = {  # of the federation, where an attack needs others
+    **dict.fromkeys(("lying_losses", "honest_away", "refused_away"), AWAY),
+    **dict.fromkeys(("claims_late", "honest_late", "refused_late"), LATE),
+}
+CALM = {"lying_losses": ("honest_away", "refused_away"), "claims_late": ("honest_late", "refused_late")}
+BESIDE = {"honest", *(name for pair in CALM.values() for name in pair)}  # no attacks: what those are compared with
+UNDER = sorted({*ATTACKS, *HOW} - BESIDE)
 BYZANTINE = 0.3  # of the updates: what the rules are told, whatever the share is
 
 
@@ -171,7 +184,8 @@ def run(job: Job) -> tuple[Job, Found]:
         "attack": {"name": job.attack, **HOW.get(job.attack, {})},
         "hostile": job.share,
     }
-    config = Config(**{"drift_correction": DRIFT, "trust": None, **own, **RULES[job.rule]})
+    more = SETTINGS.get(job.attack, {})
+    config = Config(**{"drift_correction": DRIFT, "trust": None, **own, **RULES[job.rule], **more})
     try:
         made = simulate(config, "benchmark", fleet=fleet)
     except StopError:
@@ -213,6 +227,7 @@ def _chosen(args: argparse.Namespace) -> tuple[list[str], list[str], list[str], 
         few = ["honest", "sign_flip", "alie", "sample_inflation"]
         return ["fan", "skab"], ["fedavg", "median", DEFAULT], few, (0.2,), 1
     attacks = ["honest", *sorted(set(args.attack or UNDER) - {"honest"})]
+    attacks += [name for attack in attacks for name in CALM.get(attack, ())]
     shares = tuple(args.share or SHARES)
     return args.set or list(CASES), args.rule or list(RULES), attacks, shares, args.seeds
 
@@ -239,6 +254,10 @@ class Results:
         self.shares = list(dict.fromkeys(job.share for job in found))
         self.seeds = list(dict.fromkeys(job.seed for job in found))
 
+    def _ratio(self, s: str, rule: str, attack: str, beside: str, share: float) -> float:
+        """Return the mean over the seeds of a score over another of the same seed."""
+        return self.score(s, rule, attack, share) / self.score(s, rule, beside, share)
+
     def score(self, s: str, rule: str, attack: str, share: float) -> float:
         """Return the mean score."""
         return float(np.mean([self._found[s, rule, attack, share, seed].score for seed in self.seeds]))
@@ -249,11 +268,11 @@ class Results:
 
     def kept(self, s: str, rule: str, attack: str, share: float) -> float:
         """Return the score under an attack over the score without."""
-        return self.score(s, rule, attack, share) / self.score(s, rule, "honest", share)
+        return self._ratio(s, rule, attack, CALM.get(attack, ("honest", REFUSED))[0], share)
 
     def left(self, s: str, rule: str, attack: str, share: float) -> float:
         """Return the score under an attack over the score with the hostile updates refused: no defence reaches more."""
-        return self.score(s, rule, attack, share) / self.score(s, rule, REFUSED, share)
+        return self._ratio(s, rule, attack, CALM.get(attack, ("honest", REFUSED))[1], share)
 
     def serving(self, s: str, rule: str, attack: str, share: float) -> float:
         """Return what decides at honest sites over the better of their own models and the attacked release."""
@@ -262,7 +281,7 @@ class Results:
 
     def worst_serving(self, rule: str, share: float) -> tuple[float, str, str]:
         """Return the smallest of those of all attacks and sets, and where it is."""
-        pairs = [(s, a) for s in self.sets for a in self.attacks if a != REFUSED]
+        pairs = [(s, a) for s in self.sets for a in self.attacks if a not in (REFUSED, "refused_away", "refused_late")]
         found = [(self.serving(s, rule, a, share), a, s) for s, a in pairs]
         return min((f for f in found if np.isfinite(f[0])), default=(float("nan"), "", ""))
 
@@ -273,7 +292,7 @@ class Results:
 
     def worst(self, rule: str, share: float, left: bool = False) -> tuple[float, str, str]:
         """Return the smallest kept score of all attacks and sets, and where it is."""
-        pairs = [(s, a) for s in self.sets for a in self.attacks if a not in ("honest", REFUSED)]
+        pairs = [(s, a) for s in self.sets for a in self.attacks if a not in (*BESIDE, REFUSED)]
         ratio = self.left if left else self.kept
         found = [(ratio(s, rule, a, share), a, s) for s, a in pairs]
         return min((f for f in found if np.isfinite(f[0])), default=(float("nan"), "", ""))
@@ -284,7 +303,7 @@ def show(results: Results) -> None:
     for share in results.shares:
         for s in results.sets:
             print(f"\n{s}: kept with {share:.0%} hostile; score without attack, and over FedAvg's")
-            header = ["rule", "score", "cost", *(a for a in results.attacks if a != "honest"), "worst"]
+            header = ["rule", "score", "cost", *(a for a in results.attacks if a not in BESIDE), "worst"]
             header += ["backdoor works"] if "backdoor" in results.attacks else []
             table(header, [_row(results, s, rule, share) for rule in results.rules])
     print("\nall sets: smallest kept, attack and set; smallest and mean cost")
@@ -304,7 +323,7 @@ def show(results: Results) -> None:
 
 
 def _row(results: Results, s: str, rule: str, share: float) -> list[str]:
-    kept = [results.kept(s, rule, a, share) for a in results.attacks if a != "honest"]
+    kept = [results.kept(s, rule, a, share) for a in results.attacks if a not in BESIDE]
     cost = f"{results.cost(s, rule):.3f}" if "fedavg" in results.rules else "-"
     row = [
         rule,

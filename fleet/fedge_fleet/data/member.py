@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
 from fedge_agent.learning.schedule import round_rate
+from fedge_agent.learning.training import Data, figures
 from fedge_agent.learning.update import code
+from fedge_aggregator.rounds.average import LOSS
 from fedge_aggregator.rounds.server_optimizers import SGD, ServerOptimizer
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Codes, dequantize, expand
@@ -40,6 +42,7 @@ class Base:
     weights: Floats  # (P,)
     steps: Floats  # (T,) the grid for updates against it
     drift_share: float = 1.0  # the most of its own drift that a site may take back
+    part: tuple[str, ...] = ()  # the sites whose updates are in it; gateways do not hear that, attackers may
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Sent:
     codes: Codes  # (P,) on the grid of its base
     spread: Floats  # (T,)
     samples: int
+    metrics: dict[str, float] = field(default_factory=dict)  # what it reports of its base
 
 
 @dataclass
@@ -62,6 +66,7 @@ class Member:
     own: Floats | None = None
     movement: Floats | None = None
     base: Base | None = None
+    held: Data | None = None  # held-back samples; with enough of them it reports the loss of each release there
 
     def turn(self, graph: TrainableGraph, base: Base, mask: personal.Mask, plan: Plan) -> Sent:
         """Train once on a release and return the coded update."""
@@ -71,11 +76,13 @@ class Member:
             back = drift.correction(self.movement, self.base.weights, base.weights, releases, share, mask)
         start = personal.compose(base.weights, self.own, mask)
         graph.set_params(start)
+        found = figures(graph, self.held, self.held) if self.held is not None else {}
         train(graph, self.x, self.y, plan, base.version, self.rng, plan.training.proximal_mu, back)
         delta = graph.params - start
         self.own, self.base = personal.extract(graph.params, mask), base
         self.movement = delta if back is None else delta - back
-        return self.coded(np.where(mask, np.float32(0), delta + self.error_feedback), base, graph)
+        sent = self.coded(np.where(mask, np.float32(0), delta + self.error_feedback), base, graph)
+        return replace(sent, metrics={LOSS: found["loss"]}) if "loss" in found else sent
 
     def coded(self, wanted: Floats, base: Base, graph: TrainableGraph) -> Sent:
         """Code an update (P,) on the release's grid; what the grid cannot hold is added to the next update."""

@@ -76,6 +76,12 @@ def trainable(site: Windows, card: Card) -> tuple[Floats, Labels]:
     return data.x, data.y
 
 
+def held_back(site: Windows, card: Card) -> Data:
+    """Return the windows that a gateway holds back."""
+    keep = ~site.test & site.held
+    return usable(card.task, site.x[keep], site.y[keep], labelled=True)
+
+
 def pooled(sites: Mapping[str, Windows]) -> Windows:
     """Pool all sites into one."""
     return Windows(

@@ -65,7 +65,8 @@ class Aggregator:
     def base(self) -> Base:
         """The newest release, as gateways have verified it."""
         header = self._head.header
-        return Base(header.version, self._head.weights, header.steps, header.figures.get(DRIFT_SHARE, 1.0))
+        part, share = self._state.losses.participants, header.figures.get(DRIFT_SHARE, 1.0)
+        return Base(header.version, self._head.weights, header.steps, share, part)
 
     def minimum(self) -> int:
         """Number of updates below which the open round is not averaged; nodes in quarantine do not count."""
@@ -82,7 +83,7 @@ class Aggregator:
             base_hash=self._hashes[base.version],
             sequence=self._sequence[node],
             samples=sent.samples,
-            metrics={},
+            metrics=sent.metrics,
             codes=sent.codes,
             spread=sent.spread,
         )

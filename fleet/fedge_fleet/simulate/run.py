@@ -20,7 +20,7 @@ from fedge_models.system import kinds
 from ..data.member import Member
 from ..data.problems.problem import Problem
 from ..data.problems.registry import load
-from ..data.site_data import Windows, standardised, trainable
+from ..data.site_data import Windows, held_back, standardised, trainable
 from . import production, skew
 from .aggregator import Aggregator
 from .attacks import registry as attacks
@@ -180,7 +180,8 @@ def _member(name: str, index: int, config: Config, fleet: Fleet, attack: Attack 
     rng, site = np.random.default_rng([config.seed, 2, index]), fleet.sites[name]
     if attack is not None:
         site = attack.poison(site, fleet.problem.card, rng)
-    return Member(*trainable(site, fleet.problem.card), np.zeros_like(fleet.start), rng)
+    held = held_back(site, fleet.problem.card)
+    return Member(*trainable(site, fleet.problem.card), np.zeros_like(fleet.start), rng, held=held)
 
 
 class Habits:

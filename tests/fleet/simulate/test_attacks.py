@@ -232,6 +232,15 @@ def test_sample_inflation_claims_all_the_wire_allows() -> None:
     assert found.samples == 2**31 and (found.row == -seen().own).all()
 
 
+def test_lying_losses_accuse_one_site_after_releases_that_it_was_part_of() -> None:
+    told = []
+    for there in (True, False, True):
+        made = forge({"name": "lying_losses"}, replace(seen(), part={"b": True, "a": there}))
+        told.append(dict(made.metrics or {}))
+        assert (made.row == seen().own).all()
+    assert told == [{"base_loss": 1e6}, {"base_loss": 0.0}, {"base_loss": 1e6}]
+
+
 def test_sybils_send_nearly_the_same_at_the_usual_length() -> None:
     a, b = (forge({"name": "sybils"}, own=k).row for k in (1, 2))
     assert norm(a) == pytest.approx(usual_norm(seen().honest), rel=1e-3) and not (a == b).all()

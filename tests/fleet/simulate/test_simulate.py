@@ -16,14 +16,18 @@ from click.testing import CliRunner
 from fedge_aggregator.rounds.round import RoundConfig
 from fedge_fleet import report
 from fedge_fleet.cli import main
+from fedge_fleet.data.held_back import holding_back
 from fedge_fleet.data.member import Base, Member, Plan, Sent
+from fedge_fleet.data.problems.registry import load
 from fedge_fleet.data.site_data import Windows
 from fedge_fleet.simulate import outcome as outcomes
 from fedge_fleet.simulate import skew
+from fedge_fleet.simulate.attacks.attack import Attack
+from fedge_fleet.simulate.attacks.claims import LyingLosses
 from fedge_fleet.simulate.baselines import Plain
 from fedge_fleet.simulate.config import Config, flagged, keys, read
 from fedge_fleet.simulate.loop import Hostile, Loop, Trip
-from fedge_fleet.simulate.run import Fleet, Outcome, simulate
+from fedge_fleet.simulate.run import Fleet, Outcome, _assemble, simulate
 from fedge_models.errors import ConfigError, StopError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
@@ -120,6 +124,38 @@ def test_colluders_that_rehearse_the_round_are_never_blamed(fleet: Fleet) -> Non
     guard = {"rule": {"name": "trimmed_mean", "byzantine": 0.3}, "trust": {}, "hostile": 0.2}
     calm, found = (run(fleet, attack={"name": name}, **guard) for name in ("honest", "adaptive"))
     assert found.quarantined == () and found.digest != calm.digest
+
+
+@pytest.fixture(scope="module")
+def reporting() -> Fleet:
+    """Sites that hold samples back, and so report the loss of each release."""
+    return Fleet(Config(), "test", holding_back(load("bearings", None, "test")))
+
+
+def test_sites_report_the_loss_of_each_release_on_what_they_hold_back(reporting: Fleet) -> None:
+    loop, _, server = _assemble(Config(rounds=3, trust={}), "test", reporting, Attack())
+    loop.run()
+    told = server._state.losses.history
+    assert len(told) == 3 and set(told[-1].change) == set(reporting.sites)
+    assert np.median(list(told[-1].change.values())) < 0  # they learn
+
+
+@pytest.mark.parametrize(("liars", "accused"), [(0.4, 0), (0.6, 1)])
+def test_only_a_majority_that_lies_about_losses_accuses_anybody(reporting: Fleet, liars: float, accused: int) -> None:
+    """The accused site is away now and then, so that releases with it and without it can be compared."""
+    config = Config(rounds=24, hostile=liars, dropouts=0.3, federation={"quorum": 8}, trust={})
+    loop, bad, server = _assemble(config, "test", reporting, LyingLosses())
+    loop.run()
+    kinds = {n: {r.kind for r in kept.recent} for n, kept in server._state.reputations.items() if n not in bad}
+    assert sum("canary" in found for found in kinds.values()) == accused
+    assert not server.changes  # and such a finding quarantines nobody
+
+
+def test_a_claim_of_samples_in_an_asynchronous_round_buys_no_release(fleet: Fleet) -> None:
+    late = {"federation": {"mode": "asynchronous", "buffer": 8}, "stragglers": 0.3, "slowness": 5.0, "hostile": 0.2}
+    guard = {"rule": {"name": "trimmed_mean", "byzantine": 0.3}, "trust": {}}
+    calm, attacked = (run(fleet, attack={"name": n}, **late, **guard) for n in ("honest", "sample_inflation"))
+    assert attacked.last.score > 0.97 * calm.last.score
 
 
 def test_mixing_and_server_optimisers_are_the_aggregators(fleet: Fleet) -> None:

@@ -16,11 +16,13 @@ from fedge_models.system.structs import known
 from msgspec import Meta, field
 from msgspec.structs import replace
 
-from .evidence import Evidence
+from .evidence import Evidence, Floats
 from .sketches import WIDTH
-from .suspicion import Finding, Kind, Push
+from .suspicion import LOST, Finding, Kind, Push
 
 DECAY = 0.9  # factor of all earlier pushes in each round: they fade over about ten rounds
+CLEAR = 3.0  # steadiness of a record that says what to expect next
+MOST_WEIGHTS = 100  # pushes: older ones have faded
 RECENT = 8  # rounds from which the reason in words is made
 OVER_LIMIT = 1.0  # bad rounds by which suspicion may exceed its limit, so that a node can recover
 LEAST = 0.1  # of its earned weight: only quarantine, which is bounded, takes a node's whole weight away
@@ -62,11 +64,17 @@ class Reputation(msgspec.Struct, frozen=True, kw_only=True):
     recent: tuple[AssessedRound, ...] = field(default=(), name="marks")  # the last few rounds, oldest first
     pushed: bytes = b""  # WIDTH float32: sum of the sketches of what its updates did not share, fading
     energy: float = 0.0  # sum of their squared lengths, fading in the same way
+    pushes: int | None = None  # in that sum; None: one each round
 
     @property
     def quarantined(self) -> bool:
         """Whether the node is in quarantine."""
         return self.quarantined_since is not None
+
+    @property
+    def in_record(self) -> int:
+        """How many pushes are in the sum."""
+        return self.rounds if self.pushes is None else self.pushes
 
     def needed(self, config: TrustConfig) -> int:
         """Rounds without blame that full weight takes."""
@@ -81,13 +89,43 @@ class Reputation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def with_push(reputation: Reputation, evidence: Evidence) -> tuple[Reputation, Push]:
-    """Add the part of this round's update that the others do not share; also return the sum of those parts."""
+    """Add the part of this round's update that the others do not share; also return the sum of those parts.
+
+    Where the node was steady and this part has nothing of that, it has changed, and its sum begins anew: what it was
+    before must not hide what it does now.
+    """
     before = np.frombuffer(reputation.pushed, "<f4").astype(np.float64) if reputation.pushed else np.zeros(WIDTH)
+    kept, record = _kept(before, evidence.residual, reputation), reputation
+    if kept < LOST and _steadiness(before, reputation.energy) > CLEAR:
+        before, record = np.zeros(WIDTH), replace(reputation, energy=0.0, pushes=0)
     total = (DECAY * before + evidence.residual).astype("<f4")
-    energy = DECAY**2 * reputation.energy + float(evidence.residual @ evidence.residual)
-    square = float(np.square(total, dtype=np.float64).sum())
-    after = replace(reputation, pushed=total.tobytes(), energy=energy, rounds=reputation.rounds + 1)
-    return after, Push(after.rounds, square / energy if energy > 0 else 1.0, square**0.5)
+    energy = DECAY**2 * record.energy + float(evidence.residual @ evidence.residual)
+    pushes, rounds = record.in_record + 1, record.rounds + 1
+    after = replace(record, pushed=total.tobytes(), energy=energy, rounds=rounds, pushes=pushes)
+    wide = total.astype(np.float64)
+    return after, Push(after.rounds, _steadiness(wide, energy), float(np.linalg.norm(wide)), kept)
+
+
+def _steadiness(total: Floats, energy: float) -> float:
+    """Squared length of a sum of pushes over the sum of their squares; 1 where there are none."""
+    return float(total @ total) / energy if energy > 0 else 1.0
+
+
+def _kept(before: Floats, residual: Floats, record: Reputation) -> float:
+    """How far a push goes on as the record did: its cosine with the sum so far, over what the record's steadiness says.
+
+    Of pushes with a common cosine c to each other, fading by DECAY, the sum has the squared length E + c (S² - E); S
+    and E are the sums of the weights and of their squares. 1 where the record has no direction.
+    """
+    length, size = float(np.linalg.norm(before)), float(np.linalg.norm(residual))
+    if record.in_record < 2 or length == 0 or size == 0 or record.energy <= 0:
+        return 1.0
+    weights = DECAY ** np.arange(min(record.in_record, MOST_WEIGHTS))
+    total, squares = float(weights.sum()), float(np.square(weights).sum())
+    steadiness = _steadiness(before, record.energy)
+    common = (steadiness - 1) * squares / (total**2 - squares)
+    expected = common * total / (steadiness * squares) ** 0.5
+    return float(before @ residual) / (length * size) / expected if expected > 0 else 1.0
 
 
 def after_round(reputation: Reputation, finding: Finding, assessed: AssessedRound, config: TrustConfig) -> Reputation:

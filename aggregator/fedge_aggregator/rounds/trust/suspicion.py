@@ -31,6 +31,7 @@ IDLE = 0.01  # usual lengths
 STEADY = 1.5  # steadiness; pushes in random directions have 1
 STEADIER, FARTHER = 2.5, 1.6  # times the median of the others: steadiness and size of the push
 AIMLESS = 1.3  # steadiness; a site with other data pushes more steadily than this, noise does not
+LOST = 0.3  # of the part of its record's direction that an update should keep; noise keeps none
 CROWD = 0.4  # share of the voters: where more push steadily, an attacker cannot be told from a site
 PUSHED = 0.8  # usual lengths, of the sum of pushes: a smaller one is no finding
 
@@ -51,6 +52,9 @@ class Push:
     rounds: int  # assessed so far
     steadiness: float  # squared length of the sum over the sum of squares: 1 at random, the number of rounds at most
     size: float  # length of the sum, in usual lengths
+    kept: float = (
+        1.0  # how far this update went on as its record did; 1: as the record's steadiness says, 0: not at all
+    )
 
 
 GOOD = Finding(0.0, "")
@@ -89,7 +93,7 @@ def find(evidence: Evidence, push: Push, others: Usual) -> Finding:
         return GOOD
     if others.cosine >= AGREE_MUCH and evidence.length < IDLE:
         return Finding(0.25, "idle")
-    if others.cosine >= AGREE_MUCH and _apart(evidence, others) and push.steadiness < AIMLESS:
+    if others.cosine >= AGREE_MUCH and _apart(evidence, others) and _aimless(push):
         return Finding(0.5, "unrelated")
     if not others.crowded and _steady(push, others.steadiness, others.size):
         return Finding(0.5, "push")
@@ -106,6 +110,14 @@ def _apart(evidence: Evidence, others: Usual) -> bool:
     """Whether it is unrelated to the others, far from their median, and supported by none of them."""
     far = others.cosine - evidence.cosine > VERY_FAR * others.spread
     return far and evidence.cosine < UNRELATED * others.cosine and evidence.support < NO_SUPPORT
+
+
+def _aimless(push: Push) -> bool:
+    """Whether it has no direction of its own, or no longer the one that its record has.
+
+    Otherwise a node that was honest for long, and steady in what is peculiar to its data, could send noise for a while.
+    """
+    return push.steadiness < AIMLESS or push.kept < LOST
 
 
 def _steady(push: Push, steadiness: float, size: float) -> bool:

@@ -10,8 +10,8 @@ beyond ±127 steps is cut off, for the wire carries no more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import msgspec
@@ -34,6 +34,8 @@ class Seen:
     n: int  # sites that send
     f: int  # of them hostile
     claims: Sequence[int] | None = None  # the sample counts of the honest ones (h,)
+    part: Mapping[str, bool] = field(default_factory=dict)  # honest site -> whether it was part of the newest release
+    metrics: Mapping[str, float] = field(default_factory=dict)  # what its own training reports
     agreed: Floats | None = None  # (P,) what the hostile sites have agreed that this one sends
 
 
@@ -42,9 +44,10 @@ class Forged:
     """The update that it sends, and the state that it keeps until the next one."""
 
     row: Floats  # (P,) grid units
-    state: Floats | None = None
+    state: Any = None
     samples: int | None = None  # claimed; None: the truth
     spread: float | None = None  # claimed for every tensor; None: that of the row
+    metrics: Mapping[str, float] | None = None  # reported; None: the truth
 
 
 class Attack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

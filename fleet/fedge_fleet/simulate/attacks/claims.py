@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import numpy as np
+from fedge_aggregator.rounds.average import LOSS
 from msgspec import Meta
 
 from ...data.site_data import Floats
@@ -51,6 +52,21 @@ class SampleInflation(Attack, frozen=True, forbid_unknown_fields=True):
     def forge(self, seen: Seen, state: Floats | None, shared: np.random.Generator, rng: np.random.Generator) -> Forged:
         """The negative of its own update, with an inflated sample count."""
         return Forged(-seen.own, samples=self.samples)
+
+
+class LyingLosses(Attack, frozen=True, forbid_unknown_fields=True):
+    """Learns with the others, and reports losses that accuse one honest site: bad after releases that it was part of.
+
+    Trust compares the losses that sites report of releases with and without a site. Knows who was part of each release,
+    and names the loss of the others as good, so that the difference is as clear as it can be.
+    """
+
+    bad: Annotated[float, Meta(gt=0)] = 1e6
+
+    def forge(self, seen: Seen, state: Floats | None, shared: np.random.Generator, rng: np.random.Generator) -> Forged:
+        """Its own update, with a lie about the release: the first honest site by name is accused."""
+        there = bool(seen.part) and seen.part[min(seen.part)]
+        return Forged(seen.own, metrics={LOSS: self.bad if there else 0.0})
 
 
 class SlowDrift(Attack, frozen=True, forbid_unknown_fields=True):

@@ -45,17 +45,20 @@ class Crew:
         self._together: Any = None  # what they remember together
         self._state: dict[str, Floats | None] = {}
         self._before: Base | None = None
+        self._honest: set[str] = set()  # names that were part of a release
         self._moved = np.zeros_like(graph.params)
 
     def turn(self, nodes: Sequence[str], base: Base, honest: Sequence[tuple[Base, Sent]]) -> dict[str, Sent]:
         """Return what each of these nodes sends in answer to a release."""
         grid = expand(base.steps, self._graph.sizes)
         self._note(base)
-        own = {n: self._train(n, base) for n in nodes}
+        trained = {n: self._train(n, base) for n in nodes}
+        own = {n: row for n, (row, _) in trained.items()}
         rows = np.stack([on_grid(b, s.codes, base, self._graph) for b, s in honest])
         mates, moved = np.stack(list(own.values())), self._moved / grid
-        claims = [sent.samples for _, sent in honest]
-        seen = {n: Seen(rows, own[n], mates, moved, *self._sizes(n), claims) for n in nodes}
+        self._honest |= set(base.part) - self.names
+        known = [sent.samples for _, sent in honest], {n: n in base.part for n in sorted(self._honest)}
+        seen = {n: Seen(rows, own[n], mates, moved, *self._sizes(n), *known, trained[n][1]) for n in nodes}
         if self._attack.colludes:
             seen = self._agree(seen, base)
         return {n: self._send(n, base, seen[n]) for n in nodes}
@@ -82,11 +85,12 @@ class Crew:
             self._moved = (base.weights - self._before.weights) / np.float32(base.version - self._before.version)
         self._before = base
 
-    def _train(self, node: str, base: Base) -> Floats:
-        """Train its own update (P,) in grid units; zero where the attack does not train."""
+    def _train(self, node: str, base: Base) -> tuple[Floats, Mapping[str, float]]:
+        """Train its own update (P,) in grid units, and what it reports; zero where the attack does not train."""
         if not self._attack.trains:
-            return np.zeros_like(base.weights)
-        return self._members[node].turn(self._graph, base, self._mask, self._plan).codes.astype(np.float32)
+            return np.zeros_like(base.weights), {}
+        sent = self._members[node].turn(self._graph, base, self._mask, self._plan)
+        return sent.codes.astype(np.float32), sent.metrics
 
     def _send(self, node: str, base: Base, seen: Seen) -> Sent:
         shared = np.random.default_rng([self._seed, base.version])
@@ -101,7 +105,8 @@ class Crew:
         spreads = spread(row * expand(base.steps, sizes), sizes, SPREAD_QUANTILE)
         if forged.spread is not None:
             spreads = np.full_like(spreads, forged.spread)
-        return Sent(codes, spreads, seen.samples if forged.samples is None else forged.samples)
+        samples = seen.samples if forged.samples is None else forged.samples
+        return Sent(codes, spreads, samples, dict(seen.metrics if forged.metrics is None else forged.metrics))
 
 
 def on_grid(made: Base, codes: Codes, base: Base, graph: TrainableGraph) -> Floats:

@@ -12,7 +12,7 @@ from .adaptive import Adaptive
 from .among_the_honest import Alie, Ipm, Mimic
 from .attack import Attack
 from .backdoor import Backdoor
-from .claims import FreeRider, NotFinite, SampleInflation, SlowDrift
+from .claims import FreeRider, LyingLosses, NotFinite, SampleInflation, SlowDrift
 from .flips import Gaussian, LabelFlip, SignFlip
 from .optimised import Fang, MinMax, MinSum, Sleeper
 from .sybils import Sybils
@@ -27,6 +27,7 @@ ATTACKS: dict[str, type[Attack]] = {
     "honest": Attack,  # does no harm: what attacks are compared with, the same sites left out of the score
     "ipm": Ipm,
     "label_flip": LabelFlip,
+    "lying_losses": LyingLosses,
     "mimic": Mimic,
     "min_max": MinMax,
     "min_sum": MinSum,

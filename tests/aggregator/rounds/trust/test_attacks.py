@@ -71,6 +71,24 @@ def test_attack_is_quarantined_and_nobody_else(name: str, share: int) -> None:
     assert min(assessment.weights[n] for n in fleet.names if n not in fleet.bad) > 0.5
 
 
+@pytest.mark.parametrize("lasting", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("honest_rounds", [20, 60])
+@pytest.mark.parametrize("name", ["sign flip", "gaussian", "inner product manipulation", "free rider", "on-off"])
+def test_a_sleeper_is_quarantined_as_soon_as_one_that_attacks_from_the_start(
+    name: str, honest_rounds: int, lasting: float
+) -> None:
+    forge, rounds = ATTACKS[name]
+
+    def asleep(rows: Rows, bad: Sequence[str], round_: int, rng: np.random.Generator) -> Rows:
+        return forge(rows, bad, round_, rng) if round_ >= honest_rounds else {}
+
+    fleet = Fleet(honest=8, hostile=2, forge=asleep, lasting=lasting)
+    fleet.run(honest_rounds)
+    assert not fleet.inside()
+    fleet.run(rounds)
+    assert fleet.inside() == set(fleet.bad), [fleet.reputations[n].recent for n in fleet.bad]
+
+
 @pytest.mark.parametrize("lean", [0.0, 0.5, 1.5, 2.5])
 @pytest.mark.parametrize("lasting", [0.0, 1.0])
 def test_honest_fleet_whose_sites_differ_is_left_alone(lean: float, lasting: float) -> None:

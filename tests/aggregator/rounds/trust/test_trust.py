@@ -29,7 +29,7 @@ def test_trust_is_not_won_back_by_behaving_for_one_round() -> None:
     assert weights[0] < 0.1 and weights[5] < 0.3 and weights[-1] > 0.5
     assert (np.diff(weights) >= 0).all()
     fleet.forge = sign_flip
-    fleet.run(2)
+    fleet.run(3)
     assert "x0" in fleet.inside()
     assert fleet.reputations["x0"].quarantines == 2
 
