@@ -17,6 +17,7 @@ from fedge_models.system.text import counted
 
 from ..config.load import load
 from ..config.schema import STATUS_FILE
+from ..rounds.rules.rule import FEWEST
 from ..store.audit import KINDS
 from .common import NO_MODEL, config_option, json_option, with_entries
 from .table import metric_line, show
@@ -35,7 +36,7 @@ def status(as_json: bool, config_path: Path) -> None:
     click.echo(f"listening on {table['address']}, up {table['uptime_s']:.0f} s")
     for name, entry in table["federations"].items():
         click.echo(f"{name}: release {entry['release']}, {entry['mode']}, {entry['rule']}; {entry['waiting']}")
-        click.echo(f"  {_holds(entry['holds'], len(entry['active']))}")
+        click.echo(f"  {_holds(entry['holds'], len(entry['active']), entry['in_a_round'])}")
         for metric, summary in entry["evaluation"].items():
             click.echo(f"  {metric_line(metric, summary)}")
         click.echo(f"  {_statistics(name, entry['statistics'])}")
@@ -53,11 +54,14 @@ def _statistics(name: str, entry: dict[str, Any]) -> str:
     return f"statistics: of {counted(entry['sites'], 'site')}, {shown}; see: fedge-aggregator statistics {name}"
 
 
-def _holds(hostile: int, active: int) -> str:
+def _holds(hostile: int, active: int, in_a_round: int) -> str:
     """Against how many hostile gateways the rule holds, in words."""
     if not active:
         return "no gateway is active"
-    return f"of {active} active gateways {hostile or 'none'} may be hostile"
+    told = f"of {active} active gateways {hostile or 'none'} may be hostile"
+    if not hostile and in_a_round < FEWEST:
+        return f"{told}: no rule is robust among {in_a_round} updates, fewer than {FEWEST}; only trust looks at them"
+    return told
 
 
 @click.command()

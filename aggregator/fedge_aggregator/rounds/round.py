@@ -118,6 +118,11 @@ class Round:
             return max(self.config.buffer, minimum)
         return max(least, math.ceil(self.config.share * len(active))) if self.config.sampled else least
 
+    def expected(self, active: Collection[str], minimum: int) -> int:
+        """How many updates the round is made of when those that may send do: fewer than are active if it is sampled."""
+        partial = self.config.sampled or self.config.mode == "asynchronous"
+        return min(len(active), self.needed(active, minimum)) if partial else len(active)
+
     def due(self, now: float, active: Collection[str], minimum: int) -> bool:
         """Whether to average now; active: nodes that may still send, minimum: what the rule needs.
 

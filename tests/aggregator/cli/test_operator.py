@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from fedge_aggregator.cli.watch import _holds
 from fedge_aggregator.federation.release_chain import ReleaseChain
 from fedge_aggregator.rounds import average
 from fedge_aggregator.store.releases import Pin
@@ -123,7 +124,29 @@ def test_a_round_does_not_read_every_release(make_bench: MakeBench) -> None:
 
 def test_status_says_how_many_of_the_active_gateways_may_be_hostile(make_bench: MakeBench) -> None:
     made = make_bench(rule='{ name = "trimmed_mean", byzantine = 0.3 }')
-    assert [made.federation.status(made.now, "abcdefghij"[:n])["holds"] for n in (1, 3, 4, 7, 10)] == [0, 0, 1, 2, 3]
+    assert [made.federation.status(made.now, "abcdefghij"[:n])["holds"] for n in (1, 3, 6, 7, 10)] == [0, 0, 0, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("keys", "active", "words"),
+    [
+        ("", "abcdefg", "of 7 active gateways 2 may be hostile"),
+        ("", "abcde", "of 5 active gateways none may be hostile: no rule is robust among 5 updates, fewer than 7"),
+        ("share = 0.5", "abcdefghij", "of 10 active gateways none may be hostile: no rule is robust among 5 updates"),
+        (
+            'mode = "asynchronous"\nbuffer = 4',
+            "abcdefgh",
+            "of 8 active gateways none may be hostile: no rule is robust",
+        ),
+        ('mode = "asynchronous"\nbuffer = 20', "abcdefgh", "of 8 active gateways 2 may be hostile"),
+    ],
+)
+def test_status_says_that_no_rule_is_robust_among_few_updates(
+    make_bench: MakeBench, keys: str, active: str, words: str
+) -> None:
+    made = make_bench(keys + "\n", rule='{ name = "trimmed_mean", byzantine = 0.3 }')
+    entry = made.federation.status(made.now, active)
+    assert words in _holds(entry["holds"], len(entry["active"]), entry["in_a_round"])
 
 
 @pytest.mark.parametrize(("rule", "share"), [('{ name = "fedavg" }', 1.0), ('{ name = "median" }', 0.5)])

@@ -9,9 +9,7 @@ import msgspec
 import numpy as np
 
 from .mixing import Mixed
-from .rule import Byzantine, Gram, hostile, needed, squared_distances
-
-FEWEST = 7  # rows: with a share for f, fewer are not mixed
+from .rule import FEWEST, Byzantine, Gram, hostile, needed, squared_distances
 
 
 class NearestNeighbourMixing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

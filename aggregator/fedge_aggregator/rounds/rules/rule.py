@@ -34,6 +34,7 @@ Byzantine = Count | Share  # f: how many of the n nodes may be hostile; below 1:
 # What a release leaves out of honest updates, sites that take back all of their drift add again and again: under a rule
 # that leaves out, training diverges.
 HALF = 0.5
+FEWEST = 7  # rows: with a share for f, fewer are neither mixed nor trimmed
 MOST_SORTED = 128  # rows that a sorting network sorts; with more, the rows of a block are too short for a call each
 
 

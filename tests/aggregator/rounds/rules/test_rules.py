@@ -10,7 +10,7 @@ import pytest
 from fedge_aggregator.rounds.engine import blocks
 from fedge_aggregator.rounds.engine.update_rows import MemoryRows
 from fedge_aggregator.rounds.rules.registry import MIXINGS, RULES, build, build_mixing, build_pipeline
-from fedge_aggregator.rounds.rules.rule import hostile
+from fedge_aggregator.rounds.rules.rule import FEWEST, hostile
 from fedge_models.errors import ConfigError
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -315,10 +315,25 @@ def test_share_of_hostile_nodes_is_rounded_down_and_no_more_than_the_rule_holds(
     for name in ("trimmed_mean", "krum", "multi_krum", "bulyan"):
         rule = build_pipeline({"name": name, "byzantine": 0.3}, None, "t")
         byzantine = {"trimmed_mean": trimmed, "bulyan": bulyan}.get(name, krum)
-        if n >= rule.minimum():
+        if n >= (FEWEST if name == "trimmed_mean" else rule.minimum()):
             rows, same = MemoryRows(GOLDEN_RNG.integers(-127, 127, (n, 40)).astype(np.int8)), np.ones(n)
             number = build_pipeline({"name": name, "byzantine": byzantine}, None, "t")
             assert (blocks.aggregate(rule, rows, same) == blocks.aggregate(number, rows, same)).all()
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_few_rows_are_averaged_by_the_root_of_their_samples_with_a_share(mixed: bool) -> None:
+    mixing = {"name": "nearest_neighbour_mixing", "byzantine": 0.3} if mixed else None
+    share = build_pipeline({"name": "trimmed_mean", "byzantine": 0.3}, mixing, "t")
+    for n in (1, 3, 6):
+        rows, samples = GOLDEN_RNG.integers(-127, 127, (n, 40)).astype(np.int8), np.arange(1, n + 1) ** 2.0
+        mean = np.average(rows, axis=0, weights=np.arange(1, n + 1))
+        np.testing.assert_allclose(blocks.aggregate(share, MemoryRows([*rows]), samples), mean, atol=0.01)
+        assert share.holds(n) == 0
+    rows = GOLDEN_RNG.integers(-127, 127, (7, 40)).astype(np.int8)
+    rows[0] = 127  # of seven, a claim does not weigh
+    claimed, same = (blocks.aggregate(share, MemoryRows([*rows]), w) for w in (np.array([1e6, *[1.0] * 6]), np.ones(7)))
+    assert (claimed == same).all()
 
 
 def test_few_rows_are_not_mixed_by_a_share() -> None:
@@ -340,7 +355,7 @@ def test_each_rule_says_against_how_many_it_holds(name: str) -> None:
     rule = build_pipeline({"name": name}, None, "t")
     for n in range(rule.minimum(), 40):
         assert 0 <= rule.holds(n) < n / 2
-    shares = {"trimmed_mean": [0, 1, 2, 6], "krum": [0, 1, 2, 6], "multi_krum": [0, 1, 2, 6], "bulyan": [0, 0, 1, 4]}
+    shares = {"trimmed_mean": [0, 0, 2, 6], "krum": [0, 1, 2, 6], "multi_krum": [0, 1, 2, 6], "bulyan": [0, 0, 1, 4]}
     others = {"median": [1, 2, 3, 9], "geometric_median": [1, 2, 3, 9], "centred_clipping": [0, 0, 0, 2]}
     if name in shares:
         rule = build_pipeline({"name": name, "byzantine": 0.3}, None, "t")

@@ -89,6 +89,15 @@ def test_a_sleeper_is_quarantined_as_soon_as_one_that_attacks_from_the_start(
     assert fleet.inside() == set(fleet.bad), [fleet.reputations[n].recent for n in fleet.bad]
 
 
+@pytest.mark.parametrize(("honest", "found"), [(3, False), (5, False), (6, True), (9, True)])
+def test_among_fewer_than_seven_a_site_with_peculiar_data_is_not_taken_for_an_attacker(
+    honest: int, found: bool
+) -> None:
+    fleet = Fleet(honest=honest, hostile=1, forge=slow_drift)  # what it sends could be an honest site's data
+    fleet.run(30)
+    assert fleet.inside() == ({"x0"} if found else set())
+
+
 @pytest.mark.parametrize("lean", [0.0, 0.5, 1.5, 2.5])
 @pytest.mark.parametrize("lasting", [0.0, 1.0])
 def test_honest_fleet_whose_sites_differ_is_left_alone(lean: float, lasting: float) -> None:
