@@ -164,22 +164,23 @@ def test_adaptive_colluders_go_as_far_as_rule_and_trust_let_them(fellows: bool) 
         assert rows is not None and rows.shape == what.mates.shape
         sent, calm = (room.run(what.honest, r, claims) for r in (rows, what.mates))
         assert room.loss(sent.step) > room.loss(calm.step)
-        assert not sent.noticed
-    turned = -20 * what.mates
-    assert rehearsal(DEFAULT).run(what.honest, turned, claims).noticed
-    assert not rehearsal(PLAIN).run(what.honest, turned, claims).noticed  # nobody looks
-    plain, default = (attack.agree(what, rehearsal(f), None, rng(7))[0] for f in (PLAIN, DEFAULT))
-    assert plain is not None and default is not None
-    assert plain.mean() < default.mean() < what.honest.mean()  # against nobody they dare more
+        assert not sent.stopped
 
 
-def test_adaptive_colluders_remember_what_the_aggregator_remembers() -> None:
+def test_adaptive_colluders_are_never_quarantined_where_plain_ones_are() -> None:
     what, attack = together(), build({"name": "adaptive"}, "test")
     state: Any = None
-    for _ in range(3):
+    for _ in range(12):
         _, state = attack.agree(what, rehearsal(DEFAULT), state, rng(7))
-    assert {r.rounds for r in state.reputations.values()} == {3}
-    assert all(not r.suspicion for n, r in state.reputations.items() if n.startswith("hostile"))
+    assert {r.rounds for r in state.reputations.values()} == {12}  # they remember what the aggregator remembers
+    hostile = [r for n, r in state.reputations.items() if n.startswith("hostile")]
+    assert len(hostile) == what.f and not any(r.quarantined for r in hostile)
+    room, stopped = rehearsal(DEFAULT), []
+    for _ in range(3):
+        tried = room.run(what.honest, -what.mates, [100] * what.n)
+        room = replace(room, state=tried.state)
+        stopped.append(tried.stopped)
+    assert stopped == [False, False, True]
 
 
 def test_backdoor_replaces_the_mean_by_its_own_model() -> None:

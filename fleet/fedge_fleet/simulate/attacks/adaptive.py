@@ -10,11 +10,12 @@ import numpy as np
 
 from ...data.site_data import Floats
 from .attack import Attack, Forged, Seen, direction, norm, usual_norm
-from .rehearsal import Rehearsal
+from .rehearsal import Rehearsal, Tried
 
 Lean = Literal["mean", "deviation", "sign"]
 LEANS: tuple[Lean, ...] = ("mean", "deviation", "sign")
 SIZES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.5, 7.0)  # of a lean, in usual lengths of an honest update
+APART = (0.0, 1.0)  # how much of what is peculiar to each site's own update it keeps: none, so that all send the same
 
 
 class Adaptive(Attack, frozen=True, forbid_unknown_fields=True):
@@ -22,7 +23,7 @@ class Adaptive(Attack, frozen=True, forbid_unknown_fields=True):
 
     Each hostile site sends the mean of the honest updates, what is peculiar to its own, and a common lean against the
     honest. They try leans of several directions and sizes in rounds that the aggregator's own code averages, leave out
-    those that trust would blame anybody for, and send the one whose release does worst on their own data. With
+    those that would put one of them in quarantine, and send the one whose release does worst on their own data. With
     `fellows` they know only what their own data give: the honest updates are drawn from their mean and spread.
     """
 
@@ -41,24 +42,30 @@ class Adaptive(Attack, frozen=True, forbid_unknown_fields=True):
         if state is not None:
             rehearsal = replace(rehearsal, state=state)
         best, sent = rehearsal.run(rows, seen.mates, claims), seen.mates
-        worst = rehearsal.loss(rehearsal.after(best.step))
+        worst = _harm(best, rehearsal)
         for candidate in self._candidates(rows, seen.mates):
             tried = rehearsal.run(rows, candidate, claims)
-            loss = np.inf if tried.noticed else rehearsal.loss(rehearsal.after(tried.step))
-            if np.isfinite(loss) and loss > worst:
-                best, sent, worst = tried, candidate, loss
+            if not tried.stopped and (harm := _harm(tried, rehearsal)) > worst:
+                best, sent, worst = tried, candidate, harm
         return sent, best.state
 
     def _candidates(self, rows: Floats, mates: Floats) -> list[Floats]:
         usual, mean = usual_norm(rows), rows.mean(axis=0)
-        own = mean + (mates - mates.mean(axis=0))
+        apart = mates - mates.mean(axis=0)
         ways = LEANS if self.towards is None else (self.towards,)
-        leans = [_lean(way, rows) for way in ways]
-        return [own + np.float32(size * usual) * lean for lean in leans for size in SIZES]
+        leans = [np.float32(usual) * _lean(way, rows) for way in ways]
+        sizes = [(np.float32(share), np.float32(size)) for share in APART for size in SIZES]
+        return [mean + share * apart + size * lean for lean in leans for share, size in sizes]
 
     def forge(self, seen: Seen, state: Floats | None, shared: np.random.Generator, rng: np.random.Generator) -> Forged:
         """What they have agreed on; its own update where there is nothing to agree with."""
         return Forged(seen.own if seen.agreed is None else seen.agreed)
+
+
+def _harm(tried: Tried, rehearsal: Rehearsal) -> float:
+    """The loss on the hostile sites' own data after a round; never NaN."""
+    loss = rehearsal.loss(rehearsal.after(tried.step))
+    return loss if np.isfinite(loss) else -np.inf
 
 
 def _lean(way: Lean, rows: Floats) -> Floats:

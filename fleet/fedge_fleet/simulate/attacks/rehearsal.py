@@ -27,7 +27,7 @@ class Tried:
     """What would become of a round."""
 
     step: Floats  # (P,) what the release would change, in grid steps
-    noticed: bool  # trust finds something against a hostile site, or leaves its update out
+    stopped: bool  # trust puts a hostile site in quarantine, or leaves the updates of all of them out
     state: RoundState  # what the aggregator would remember
 
 
@@ -59,13 +59,10 @@ class Rehearsal:
         )
         made = average(self.how, due, self.state)
         bad = names[len(honest) :]
-        return Tried(made.step, any(self._noticed(made.state, n) for n in bad), made.state)
+        stopped = any(n in made.state.reputations and made.state.reputations[n].quarantined for n in bad)
+        return Tried(made.step, stopped or not any(made.shares[n] for n in bad), made.state)
 
     def after(self, step: Floats) -> Floats:
         """The weights (P,) of a release that changes so much, in grid steps."""
         moved: Floats = self.base.weights + step * expand(self.base.steps, self.sizes)
         return moved
-
-    def _noticed(self, state: RoundState, name: str) -> bool:
-        known = state.reputations.get(name)
-        return self.how.trust.action != "watch" and known is not None and any(r.kind for r in known.recent[-1:])
