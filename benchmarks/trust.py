@@ -28,7 +28,8 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from _common import arguments, finish, table  # isort: skip  # sets the BLAS threads first
 
 import numpy as np
-from attacks import CASES, DEFAULT, RULES
+from _attack_results import DEFAULT
+from attacks import CASES, RULES
 from fedge_aggregator.rounds.trust.reputation import TrustConfig
 from fedge_fleet.data.site_data import Windows, pooled
 from fedge_fleet.simulate.attacks.attack import Attack, Forged, Seen
