@@ -79,7 +79,7 @@ def trainable(site: Windows, card: Card) -> tuple[Floats, Labels]:
 def held_back(site: Windows, card: Card) -> Data:
     """Return the windows that a gateway holds back."""
     keep = ~site.test & site.held
-    return usable(card.task, site.x[keep], site.y[keep], labelled=True)
+    return usable(card.task, Data(site.x[keep], site.y[keep]), labelled=True)
 
 
 def pooled(sites: Mapping[str, Windows]) -> Windows:

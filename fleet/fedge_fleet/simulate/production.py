@@ -22,7 +22,7 @@ from .config import Config
 ROUNDS = 20
 NOT_SIMULATED = (
     "Time: all data are there from the first round. A gateway collects them while it runs, and trains by its interval.",
-    "Canaries, and how a release spreads over the gateways.",
+    "How a release spreads over the gateways.",
     "Networks and disks: TLS, HTTP, SQLite.",
 )
 SCHEDULE = frozenset({"interval", "min_samples", "new_samples", "holdout", "latency_budget"})  # of time and of a board
