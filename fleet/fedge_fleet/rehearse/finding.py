@@ -56,15 +56,22 @@ def model(folder: Folder, federation: str) -> tuple[Path, Path | None]:
         ):
             card = beside(own.card, agent.path, folder.root) if own.card is not None else None
             return found, card or _card(found, federation)
+    named = [str(a.config.model[federation].file) for a in folder.agents.values() if _has_file(a, federation)]
     looked = [place / f"{federation}.onnx" for place in (folder.root, folder.root / "models")]
     for path in looked:
         if path.is_file():
             return path, given.card if given is not None and given.card is not None else _card(path, federation)
+    missing = f" ({named[0]}, which a gateway names, is not there)" if named else ""
     raise ConfigError(
-        f"federation {federation!r} has no model file: expected {looked[0]}, or file under [model.{federation}] of a "
-        f"gateway or of {folder.root / 'rehearse.toml'}. A starter: fedge-agent model new {federation} "
-        f"--config GATEWAY.toml --out {looked[0].name}"
+        f"federation {federation!r} has no model file{missing}: expected {looked[0]}, or file under "
+        f"[model.{federation}] of a gateway or of {folder.root / 'rehearse.toml'}. A starter: "
+        f"fedge-agent model new {federation} --config GATEWAY.toml --out {looked[0].name}"
     )
+
+
+def _has_file(agent: AgentFile, federation: str) -> bool:
+    own = agent.config.model.get(federation)
+    return own is not None and own.file is not None
 
 
 def _names(root: Path, agent: AgentFile, source: str, endings: tuple[str, ...]) -> Iterator[Path]:

@@ -10,7 +10,6 @@ import msgspec
 from fedge_agent.cli.status_lines import decides_with
 from fedge_aggregator.cli.common import open_store
 from fedge_aggregator.config.load import load
-from fedge_models.system.text import counted
 
 from . import orders
 from .orders import Sent
@@ -117,7 +116,7 @@ def _federations(watch: Watch) -> dict[str, FederationResult]:
     for name, made in watch.releases().items():
         entry = (watch.aggregator or {})["federations"][name]
         short = made < watch.rounds
-        problems = [f"{made} of {counted(watch.rounds, 'round')} were made: {entry['waiting']}"] if short else []
+        problems = [f"rounds made: {made}, expected {watch.rounds}: {entry['waiting']}"] if short else []
         found[name] = FederationResult(rounds=made, rule=entry["rule"], waiting=entry["waiting"], problems=problems)
     return found
 

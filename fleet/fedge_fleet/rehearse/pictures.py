@@ -30,6 +30,22 @@ class Pictures(NamedTuple):
 
     found: list[Picture]
     assumed_s: float | None
+    named: bool = False  # the gateway reads the times from the names
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Times of the first and the last."""
+        return self.found[0].time_ns, self.found[-1].time_ns
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the times are those at which the pictures were taken."""
+        return self.named or self.assumed_s is None
+
+    def beginning(self, begin_ns: int) -> Pictures:
+        """The same, with the first at this time."""
+        by = begin_ns - self.found[0].time_ns
+        return self._replace(found=[p._replace(time_ns=p.time_ns + by) for p in self.found])
 
 
 def of_folder(
@@ -50,10 +66,12 @@ def of_folder(
     timed.sort(key=lambda p: (p.time_ns, p.path.name))
     assumed = interval_s or (USUAL_S if not named and _at_once(timed) else None)
     if assumed is None:
-        return Pictures(timed, None)
+        return Pictures(timed, None, named)
     by_name = sorted(timed, key=lambda p: p.path.name) if interval_s is None else timed
     first = timed[0].time_ns
-    return Pictures([p._replace(time_ns=first + round(i * assumed * 1e9)) for i, p in enumerate(by_name)], assumed)
+    return Pictures(
+        [p._replace(time_ns=first + round(i * assumed * 1e9)) for i, p in enumerate(by_name)], assumed, named
+    )
 
 
 def _at_once(pictures: Sequence[Picture]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -17,11 +18,12 @@ from fedge_models.graph.intake import read_model
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.system import files
 
-from . import agent_file, aggregator_file, finding, loopback, paces, sources, tables, toml_text, uses, validity
+from . import agent_file, aggregator_file, finding, loopback, paces, sources, spans, tables, toml_text, uses, validity
 from .agent_file import Pace, Place
 from .feed import Feed, PictureFeed, TableFeed
 from .folder import AgentFile, Folder
-from .sources import Asked, PicturePart, Replaced, TablePart
+from .pictures import Pictures
+from .sources import Asked, Part, Replaced, TablePart
 from .tables import Written
 
 BEGIN_NS = 1_767_225_600_000_000_000  # 2026-01-01: recordings without times begin then
@@ -39,7 +41,6 @@ class Gateway(NamedTuple):
     federations: list[str]  # that it joins
     feeds: list[Feed]
     expected: dict[str, int]  # source -> values or pictures that are replayed
-    span_s: float
     counted: dict[str, dict[str, int]]  # source -> what of its recording cannot be used
 
 
@@ -62,8 +63,8 @@ class _Recorded(NamedTuple):
     replaced: dict[str, Replaced]
     place: Place
     written: dict[str, Written]
-    first_ns: int
-    last_ns: int
+    pictures: dict[str, Pictures]
+    spans: dict[str, tuple[int, int]]  # source -> times of its first and last value
 
 
 def prepare(folder: Folder, scratch: Path, speed: float | None, rounds: int, limit_s: float | None) -> Plan:
@@ -72,14 +73,15 @@ def prepare(folder: Folder, scratch: Path, speed: float | None, rounds: int, lim
     federations = _federations(folder)
     models = _all({name: partial(finding.model, folder, name) for name in sorted(federations)})
     recorded = _all({n: partial(_record, folder, agent, scratch, models) for n, agent in folder.agents.items()})
-    spans = [(r.last_ns - r.first_ns) / 1e9 for r in recorded.values()]
+    together = {name: spans.together(r.spans) for name, r in recorded.items()}
+    lengths = {name: spans.longest_s(r.spans, together[name]) for name, r in recorded.items()}
     values = sum(w.rows for r in recorded.values() for w in r.written.values())
-    chosen = speed if speed is not None else paces.speed(spans, values, limit_s)
-    pace = Pace(chosen, max(spans) / chosen, rounds)
-    words, problems = _shared(recorded), {n: list(_apart(r)) for n, r in recorded.items()}
+    chosen = speed if speed is not None else paces.speed(lengths.values(), values, limit_s)
+    pace = Pace(chosen, max(lengths.values()) / chosen, rounds)
+    words, problems = _shared(recorded), {n: list(_apart(a, recorded[n])) for n, a in folder.agents.items()}
     gateways = {}
     for name, agent in folder.agents.items():
-        gateways[name], more = _gateway(agent, recorded[name], scratch, pace, federations)
+        gateways[name], more = _gateway(agent, recorded[name], together[name], scratch, pace, federations)
         words += more
     aggregator = None
     if folder.aggregator is not None and federations:
@@ -111,15 +113,20 @@ def _record(
     if not parts:
         raise ConfigError(f"{agent.path}: no asset reads a source, so there is nothing to replay")
     _no_two(agent, [part.name for part in parts])
-    written: dict[str, Written] = {}
-    pictured = [p.time_ns for part in parts if isinstance(part, PicturePart) for p in part.pictures.found]
-    tabled = sorted((p for p in parts if isinstance(p, TablePart)), key=lambda p: not tables.is_timed(p.recording))
-    for part in tabled:  # those with times first: the others begin with them
-        begin = min([w.first_ns for w in written.values()] + pictured, default=BEGIN_NS)
-        written[part.name] = tables.write(part.recording, part.tags, base / "recorded" / f"{part.name}.csv", begin)
-    first = min([w.first_ns for w in written.values()] + pictured)
-    last = max([w.last_ns for w in written.values()] + pictured)
-    return _Recorded(replaced, place, written, first, last)
+    recorded = _Recorded(replaced, place, {}, {}, {})
+    for part in sorted(parts, key=_is_untimed):  # those with times first: the others begin with them
+        begin = min((first for first, _ in recorded.spans.values()), default=BEGIN_NS)
+        if isinstance(part, TablePart):
+            found = tables.write(part.recording, part.tags, base / "recorded" / f"{part.name}.csv", begin)
+            recorded.written[part.name], recorded.spans[part.name] = found, (found.first_ns, found.last_ns)
+        else:
+            pictures = part.pictures if part.pictures.is_timed else part.pictures.beginning(begin)
+            recorded.pictures[part.name], recorded.spans[part.name] = pictures, pictures.span
+    return recorded
+
+
+def _is_untimed(part: Part) -> bool:
+    return not (tables.is_timed(part.recording) if isinstance(part, TablePart) else part.pictures.is_timed)
 
 
 def _replace(folder: Folder, agent: AgentFile, name: str, models: Mapping[str, tuple[Path, Path | None]]) -> Replaced:
@@ -131,7 +138,7 @@ def _replace(folder: Folder, agent: AgentFile, name: str, models: Mapping[str, t
 def _rate_hz(folder: Folder, agent: AgentFile, source: str, models: Mapping[str, tuple[Path, Path | None]]) -> float:
     """The rate of rows without a time: the fastest waveform's, else that of the first asset's window."""
     own = uses.of_source(agent.config, source)
-    if rates := [use.tag.waveform_hz for use in own if use.tag.waveform_hz is not None]:
+    if rates := [use.waveform_hz for use in own if use.waveform_hz is not None]:
         return max(rates)
     for use in own:
         asset = agent.config.asset[use.asset]
@@ -152,7 +159,12 @@ def _no_two(agent: AgentFile, names: list[str]) -> None:
 
 
 def _gateway(
-    agent: AgentFile, recorded: _Recorded, scratch: Path, pace: Pace, federations: frozenset[str]
+    agent: AgentFile,
+    recorded: _Recorded,
+    begins: Mapping[str, int],
+    scratch: Path,
+    pace: Pace,
+    federations: frozenset[str],
 ) -> tuple[Gateway, list[str]]:
     place = recorded.place
     made = agent_file.rewrite(agent, recorded.replaced, place, pace, federations)
@@ -163,27 +175,25 @@ def _gateway(
         target = place.of(part)
         if isinstance(part, TablePart):
             rows = place.replay.parent / "recorded" / f"{part.name}.csv"
-            feeds.append(TableFeed(rows, target, recorded.first_ns))
+            feeds.append(TableFeed(rows, target, begins[part.name]))
             expected[part.name] = recorded.written[part.name].rows
         else:
-            feeds.append(PictureFeed(part.pictures.found, target, recorded.first_ns))
-            expected[part.name] = len(part.pictures.found)
+            pictures = recorded.pictures[part.name].found
+            feeds.append(PictureFeed(pictures, target, begins[part.name]))
+            expected[part.name] = len(pictures)
     counted = {name: w.counted for name, w in recorded.written.items() if w.counted}
     joins = [name for name in agent.config.model if name in federations]
-    span = (recorded.last_ns - recorded.first_ns) / 1e9
-    return Gateway(agent, config, place, joins, feeds, expected, span, counted), made.words
+    return Gateway(agent, config, place, joins, feeds, expected, counted), made.words
 
 
-def _apart(recorded: _Recorded) -> Iterator[str]:
-    """Name recordings of one gateway that have no time in common: their channels never meet in a window."""
-    known = list(recorded.written.items())
-    for i, (name, one) in enumerate(known):
-        for other, two in known[i + 1 :]:
-            if one.last_ns < two.first_ns or two.last_ns < one.first_ns:
-                yield (
-                    f"the recordings of {name!r} and {other!r} have no time in common: an asset that reads both gets "
-                    "no window"
-                )
+def _apart(agent: AgentFile, recorded: _Recorded) -> Iterator[str]:
+    """Name the recordings of an asset that have no time in common: its channels never meet in a window."""
+    reads = {use: source for found in recorded.replaced.values() for use, (source, _) in found.reads.items()}
+    for asset in agent.config.asset:
+        own = list(dict.fromkeys(s for use, s in reads.items() if use.asset == asset and use.key[0] == "channels"))
+        for one, other in combinations(own, 2):
+            if not spans.meet(recorded.spans[one], recorded.spans[other]):
+                yield f"asset {asset}: it gets no window: recordings of {one!r} and {other!r} have no time in common"
 
 
 def _shared(recorded: Mapping[str, _Recorded]) -> list[str]:

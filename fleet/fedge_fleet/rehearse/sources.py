@@ -122,7 +122,7 @@ def _table(asked: Asked, config: Any) -> Replaced:
     if not form.time_column:
         words.append(f"{path} has no times: its rows are taken as {rate:g} a second (rate_hz in {FILE})")
     words += [f"{use.full} is left out, as {FILE} says" for use in found.left_out]
-    if blocks := [use for use in asked.uses if use.tag.waveform_hz is not None]:
+    if blocks := [use for use in asked.uses if use.waveform_hz is not None]:
         words.append(f"{asked.where}: waveforms are replayed sample by sample: {', '.join(u.full for u in blocks)}")
     return Replaced(
         [TablePart(asked.name, recording, tags)],
@@ -150,7 +150,7 @@ def _images(asked: Asked, config: ImagesConfig) -> Replaced:
     """A folder of pictures stays one, with its keys."""
     path = finding.pictures(asked.root, asked.agent, asked.name, asked.given.recording, config.path)
     keys = {k: v for k, v in asked.table.items() if k not in ("type", "path", "move_to")}
-    return _replayed(asked, asked.name, path, keys, config, {use: use.tag.tag for use in asked.uses})
+    return _replayed(asked, asked.name, path, keys, config, {use: use.tag for use in asked.uses})
 
 
 def _camera(asked: Asked, _: Any) -> Replaced:
@@ -163,7 +163,7 @@ def _mqtt(asked: Asked, config: Any) -> Replaced:
     """Values, or pictures: those of the topics without a JSON pointer."""
     if config.payload != "image":
         return _table(asked, config)
-    shown = [use for use in asked.uses if "#" not in use.tag.tag]
+    shown = [use for use in asked.uses if "#" not in use.tag]
     others = [use for use in asked.uses if use not in shown]
     made = _pictures_of_topics(asked._replace(uses=shown), config) if shown else Replaced([], {}, [], [])
     if not others:
@@ -177,7 +177,7 @@ def _mqtt(asked: Asked, config: Any) -> Replaced:
 def _pictures_of_topics(asked: Asked, config: Any) -> Replaced:
     """The pictures of a broker: of several topics, `columns` says which names of files are whose."""
     path = finding.pictures(asked.root, asked.agent, asked.name, asked.given.recording)
-    topics = list(dict.fromkeys(use.tag.tag for use in asked.uses))
+    topics = list(dict.fromkeys(use.tag for use in asked.uses))
     patterns = {topic: asked.given.columns.get(topic, "") for topic in topics}
     if len(topics) == 1:
         patterns[topics[0]] = patterns[topics[0]] or ALL_PICTURES
@@ -188,7 +188,7 @@ def _pictures_of_topics(asked: Asked, config: Any) -> Replaced:
         )
     keys = {"raw": asked.table["raw"]} if "raw" in asked.table else {}
     images = ImagesConfig(path, raw=config.raw)
-    return _replayed(asked, asked.name, path, keys, images, {use: patterns[use.tag.tag] for use in asked.uses})
+    return _replayed(asked, asked.name, path, keys, images, {use: patterns[use.tag] for use in asked.uses})
 
 
 def _replayed(

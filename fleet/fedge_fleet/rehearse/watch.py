@@ -28,7 +28,10 @@ class Watch:
     assets: dict[str, list[status_assets.Said]] = field(default_factory=dict)  # gateway -> lines and problems of assets
     lines: dict[str, list[str]] = field(default_factory=dict)  # gateway -> what `status` says of assets and models
     now: dict[str, list[str]] = field(default_factory=dict)  # gateway -> problems at the last look
-    _progress: tuple[Any, float] = (None, 0.0)  # rounds, and when they changed
+    _progress: tuple[Any, float] = (
+        None,
+        0.0,
+    )  # rounds of the federations that are short of them, and when they changed
     _reading: tuple[Any, float] = (None, 0.0)  # readings, and when they changed
 
     def look(
@@ -36,7 +39,7 @@ class Watch:
     ) -> None:
         """Take the newest statuses; `played`: everything was handed over; `at`: s after the beginning."""
         self.statuses, self.aggregator = statuses, aggregator
-        made, read = self.releases(), self.readings()
+        made, read = self.short(), self.readings()
         self._progress = self._progress if made == self._progress[0] else (made, at)
         self._reading = self._reading if read == self._reading[0] else (read, at)
         ended = played and not self.unread() and at - self._reading[1] > 2 * SETTLE_S

@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
 from fedge_models.system.text import counted, printable
 
 from ..report import Report, Table, render
 from .outcome import GatewayResult, Outcome
 
 WIDTH = 14  # of the names of figures
+SHOWN = 400  # characters of a request
 
 
 def lines(found: Outcome) -> Iterator[str]:
@@ -44,6 +46,8 @@ def rows(gateway: GatewayResult) -> Iterator[tuple[str, str]]:
     yield "events", f"{sum(gateway.events.values())} opened{_each(gateway.events)}"
     for output in gateway.outputs:
         yield "would send", _output(output)
+        if output["example"]:
+            yield "e.g.", _short(output["example"])
     if not gateway.outputs:
         yield "would send", "nothing: there is no output"
     yield "samples", ", ".join(f"{n:,} of {model}" for model, n in gateway.samples.items()) or "none"
@@ -83,6 +87,12 @@ def _output(output: Mapping[str, Any]) -> str:
     below = f"; {counted(output['below'], 'event')} below its severity" if output["below"] else ""
     named = f"{output['output']} ({output['target']})"
     return f"{named}: {counted(output['total'], 'event')}{f' ({counts})' if counts else ''}{below}"
+
+
+def _short(request: Mapping[str, Any]) -> str:
+    """A request on one line, cut."""
+    text = msgspec.json.encode(request).decode()
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} … (--json has it whole)"
 
 
 def _each(counts: Mapping[str, int]) -> str:

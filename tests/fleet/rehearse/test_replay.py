@@ -12,7 +12,7 @@ from fedge_agent.protocols.csv.form import Form
 from fedge_agent.sources.image_names import Times
 from fedge_agent.sources.registry import build
 from fedge_agent.types import Quality
-from fedge_fleet.rehearse import pictures, tables
+from fedge_fleet.rehearse import pictures, spans, tables
 from fedge_fleet.rehearse.feed import Feeder, PictureFeed, TableFeed
 from fedge_fleet.rehearse.pictures import Picture
 from fedge_fleet.rehearse.tables import HEADER, Recording
@@ -137,3 +137,10 @@ def test_a_folder_without_a_fitting_picture_is_refused(tmp_path: Path) -> None:
     path = folder_of(tmp_path, {"1.png": 100.0})
     with pytest.raises(ConfigError, match=r"no picture fits 'cam2_\*'"):
         pictures.of_folder(path, ["cam2_*"], [], Times("", ""), False, None)
+
+
+def test_recordings_without_a_time_in_common_begin_together() -> None:
+    found = spans.together({"plc": (100, 200), "scada": (150, 300), "cam": (900, 950), "late": (290, 310)})
+    assert found == {"plc": 100, "scada": 100, "late": 100, "cam": 900}
+    lengths = {"plc": (100 * S, 200 * S), "cam": (900 * S, 950 * S)}
+    assert spans.longest_s(lengths, spans.together(lengths)) == 100

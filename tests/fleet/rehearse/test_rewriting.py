@@ -199,6 +199,24 @@ def test_tables_that_are_replaced_are_checked_all_the_same(tmp_path: Path) -> No
     assert all(line.startswith(str(root / "gw.toml")) for line in str(refused.value).split("\n"))
 
 
+def test_a_label_is_read_with_its_words(tmp_path: Path) -> None:
+    root = one_gateway(tmp_path / "user")
+    tag = 'label = { source = "plc", tag = "ns=2;s=Fault", map = { "2" = "anomaly" } }'
+    (root / "gw.toml").write_text((root / "gw.toml").read_text().replace("baseline =", f"{tag}\nbaseline ="))
+    (root / "rehearse.toml").write_text('[source.plc]\ncolumns = { label = "flow" }\n')
+    label = schema.load(prepared(root).gateways["gw"].config).asset["pump-1"].label
+    assert label is not None and (label.tag, label.map) == ("flow", {"2": "anomaly"})
+
+
+def test_an_asset_of_two_recordings_without_a_time_in_common_is_a_problem(tmp_path: Path) -> None:
+    root = one_gateway(tmp_path / "user")
+    text = (root / "gw.toml").read_text().replace("[model.pump]", '[source.two]\ntype = "opcua"\n'
+                                                  'url = "opc.tcp://192.0.2.2:4840"\n\n[model.pump]')  # fmt: skip
+    (root / "gw.toml").write_text(text.replace('flow = { source = "plc"', 'flow = { source = "two"'))
+    (root / "two.csv").write_text((root / "plc.csv").read_text().replace("2026", "2025"))
+    assert "'plc' and 'two' have no time in common" in prepared(root).problems["gw"][0]
+
+
 def test_two_gateways_of_one_name_are_refused(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "user")
     write_agent(root / "other.toml", "press-1")
