@@ -32,7 +32,7 @@ from .reputation import (
     reason,
     with_push,
 )
-from .suspicion import GOOD, REPLAY, Finding, Push, Usual, find, usual
+from .suspicion import FEW, GOOD, REPLAY, Finding, Push, Usual, find, usual
 
 FEWEST = 3  # updates needed to compare any: of two that differ, neither is the odd one out
 CLAIM = 4.0  # median claims; sites differ in size, but none may become most of the data by claiming so
@@ -84,7 +84,8 @@ def assess(
     after = {**known, **_with_findings(known, evidence, votes, release, config, outside)}
     after, changes = _end_quarantines(after, now, config)
     if config.action == "quarantine":
-        after, more = _begin_quarantines(after, names, now, minimum, {*members, *names}, config)
+        suspects = _suspects(after, names, votes, config)
+        after, more = _begin_quarantines(after, names, suspects, now, minimum, {*members, *names}, config)
         changes += more
     weights = _weights(after, names, evidence, claims, config)
     if config.action != "watch":
@@ -132,17 +133,29 @@ def _end_quarantines(
     return after, tuple(changes)
 
 
+def _suspects(
+    reputations: Mapping[str, Reputation], names: Collection[str], votes: Mapping[str, float], config: TrustConfig
+) -> list[str]:
+    """The nodes over the limit. Among few voters, those of whose last updates more than one speaks against them.
+
+    Sites of a small fleet differ, and each points against the others now and then: over a hundred rounds that adds up.
+    """
+    few = sum(map(bool, votes.values())) < FEW
+    over = [n for n in names if not reputations[n].quarantined and reputations[n].suspicion >= config.limit]
+    return [n for n in over if not few or sum(r.blame > 0 for r in reputations[n].recent) > 1]
+
+
 def _begin_quarantines(
     reputations: Mapping[str, Reputation],
     names: Collection[str],
+    suspects: Collection[str],
     now: float,
     minimum: int,
     members: Collection[str],
     config: TrustConfig,
 ) -> tuple[dict[str, Reputation], tuple[str, ...]]:
-    """Quarantine the nodes over the limit, the most suspected first, as many as may be."""
+    """Quarantine suspects, the most suspected first, as many as may be."""
     after, changes = dict(reputations), []
-    suspects = [n for n in names if not reputations[n].quarantined and reputations[n].suspicion >= config.limit]
     for node in sorted(suspects, key=lambda n: (-reputations[n].suspicion, n)):
         if _places_left(after, names, minimum, members, config) < 1:
             break

@@ -32,7 +32,7 @@ STEADY = 1.5  # steadiness; pushes in random directions have 1
 STEADIER, FARTHER = 2.5, 1.6  # times the median of the others: steadiness and size of the push
 AIMLESS = 1.3  # steadiness; a site with other data pushes more steadily than this, noise does not
 LOST = 0.3  # of the part of its record's direction that an update should keep; noise keeps none
-FEWEST_PUSHERS = 7  # voters: among fewer sites that differ, whose data are peculiar pushes as an attacker does
+FEW = 7  # voters: among fewer sites that differ, one whose data are peculiar looks as an attacker does
 CROWD = 0.4  # share of the voters: where more push steadily, an attacker cannot be told from a site
 PUSHED = 0.8  # usual lengths, of the sum of pushes: a smaller one is no finding
 
@@ -83,7 +83,7 @@ def usual(round_: RoundEvidence, pushes: Mapping[str, Push], votes: Mapping[str,
     steady = float(np.median([pushes[n].steadiness for n in voters]))
     size = float(np.median([pushes[n].size for n in voters]))
     crowd = sum(_steady(pushes[n], steady, size) for n in voters)
-    return Usual(middle, spread, steady, size, len(voters) < FEWEST_PUSHERS or crowd > CROWD * len(voters))
+    return Usual(middle, spread, steady, size, len(voters) < FEW or crowd > CROWD * len(voters))
 
 
 def find(evidence: Evidence, push: Push, others: Usual) -> Finding:

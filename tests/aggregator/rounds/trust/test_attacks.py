@@ -98,6 +98,19 @@ def test_among_fewer_than_seven_a_site_with_peculiar_data_is_not_taken_for_an_at
     assert fleet.inside() == ({"x0"} if found else set())
 
 
+@pytest.mark.parametrize(("honest", "every", "found"), [(4, 9, False), (4, 4, True), (9, 9, True)])
+def test_among_fewer_than_seven_one_odd_round_in_eight_adds_up_to_no_quarantine(
+    honest: int, every: int, found: bool
+) -> None:
+    def now_and_then(rows: Rows, bad: Sequence[str], round_: int, rng: np.random.Generator) -> Rows:
+        return sign_flip(rows, bad, round_, rng) if round_ % every == every - 1 else {}
+
+    fleet = Fleet(honest=honest, hostile=1, forge=now_and_then)
+    fleet.run(90)
+    assert fleet.reputations["x0"].suspicion >= CONFIG.limit or found
+    assert fleet.inside() == ({"x0"} if found else set())
+
+
 @pytest.mark.parametrize("lean", [0.0, 0.5, 1.5, 2.5])
 @pytest.mark.parametrize("lasting", [0.0, 1.0])
 def test_honest_fleet_whose_sites_differ_is_left_alone(lean: float, lasting: float) -> None:
