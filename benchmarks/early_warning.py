@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from _common import arguments, finish, table
+
+from _common import arguments, finish, table  # isort: skip  # sets the BLAS threads first
+import _intervals  # isort: skip
+
 from fedge_agent.config.schema import TagConfig, When
 from fedge_agent.learning import limits, mixture, training
 from fedge_agent.learning.serving import Serving, Session
@@ -27,6 +30,8 @@ from fedge_agent.types import AlertState, Batch, Decision, Reading
 from fedge_agent.windows.assembler import Assembler
 from fedge_agent.windows.features import Preparation
 from fedge_fleet.data import recordings
+from fedge_fleet.data.problems.batteries import liion
+from fedge_fleet.data.problems.engines import cmapss
 from fedge_fleet.data.problems.heat import PROBATION, nab, nab_tracks
 from fedge_fleet.data.problems.problem import Problem
 from fedge_fleet.data.problems.water import skab, skab_experiments
@@ -191,6 +196,20 @@ def _duration(seconds: float) -> str:
 SETS = (("nab", nab_replays, 300.0), ("skab", skab_replays, 1.0), ("skab_400", skab_400_replays, 1.0))
 
 
+def intervals(data: Path, quick: bool) -> dict[str, float]:
+    """Print how often bounds of estimates hold for the next cell or engine; return the figures."""
+    lines: list[list[str]] = []
+    figures: dict[str, float] = {}
+    for problem, seeds in ((liion(data), 6), (cmapss(data), 3)):
+        more, found = _intervals.rows(problem, 1 if quick else seeds)
+        lines += more
+        figures |= found
+    print()
+    table(_intervals.HEADER, lines)
+    of_new = [v for k, v in figures.items() if k.startswith("interval_coverage_") and k.endswith("_new_unit")]
+    return {**figures, "interval_coverage_new_unit": float(np.mean(of_new))}
+
+
 def main() -> None:
     """Print the table."""
     args = arguments((__doc__ or "").partition("\n")[0], data=True)
@@ -201,6 +220,7 @@ def main() -> None:
         lines.append(line)
         figures |= found
     table(["set", "failures met", "lead", "least lead", "after label", "false alarms", "a week"], lines)
+    figures |= intervals(args.data, args.quick)
     finish("early_warning", figures, args.json)
 
 

@@ -80,6 +80,13 @@ FIGURES = (
         "kind", Type.TEXT, "", Of.EVENT, "alert; silent: it decided, and does so no more; question: what was it then?"
     ),
     Figure("reason", Type.TEXT, "", Of.EVENT | Of.ALERT, "silent: why there is no decision; question: its text"),
+    Figure(
+        "bounds_for",
+        Type.TEXT,
+        "",
+        _BOTH,
+        "regress: what bounds hold for: new unit (a run, day or machine that was not learnt from), or same unit",
+    ),
     Figure("alert", Type.BOOLEAN, "", Of.ALERT, "true from opened until cleared"),
     Figure("silent", Type.BOOLEAN, "", Of.ALERT, "true while the machine is silent: it decided, and does so no more"),
 )

@@ -234,6 +234,38 @@ def _by_channel(assets: dict[str, Any]) -> dict[str, float]:
     return {f"{name}/{channel}": n for name, v in assets.items() for channel, n in v["out_of_range"].items()}
 
 
+def _sureness(models: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
+    """How probabilities are calibrated, and what bounds of estimates hold for."""
+    calibrated = {k: v["calibration"] for k, v in models.items() if v["calibration"] is not None}
+    bounded = {k: v["intervals"] for k, v in models.items() if v["intervals"] is not None}
+    return [
+        (
+            "temperature",
+            "By which a classifier's probabilities are made to fit this site, 1: as the model says, by model",
+            {k: v["temperature"] for k, v in calibrated.items()},
+        ),
+        (
+            "calibration_error",
+            "How far probabilities were off on held-back units, before and after calibration, by model and which",
+            {
+                f"{k}/{which}": error
+                for k, v in calibrated.items()
+                for which, error in zip(("before", "after"), v["error"] or (), strict=False)
+            },
+        ),
+        (
+            "interval_units",
+            "Held-back units behind the bounds of estimates, by model; 0: of the same units only, or by other sites",
+            {k: v["units"] for k, v in bounded.items()},
+        ),
+        (
+            "interval_new_unit",
+            "1 where bounds of estimates hold for a new unit, 0: for the same ones only or there are none, by model",
+            {k: float(v["for"] == "new unit") for k, v in bounded.items()},
+        ),
+    ]
+
+
 def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
     outputs, models, assets = status["outputs"], status["models"], status["assets"]
     served = {k: v["release"] for k, v in models.items() if v["release"] is not None}
@@ -297,6 +329,7 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
             "Whole units (runs, days, machines) held back to judge by, by model; 0: only blocks of the same unit",
             {k: v["judged_by"]["held"] for k, v in models.items()},
         ),
+        *_sureness(models),
         (
             "wild_samples",
             "Stored samples left out of limit and training, by model",

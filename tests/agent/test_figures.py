@@ -59,7 +59,7 @@ CREATE INDEX waiting ON events (output, refused, id);
 @pytest.mark.parametrize(("event", "body"), [*zip((OPENED, RAISED, CLEARED), OLD, strict=True)])
 def test_log_writes_what_it_always_wrote_and_what_came_since(tmp_path: Path, event: Event, body: bytes) -> None:
     LogOutput("log", LogConfig(path=tmp_path / "events.jsonl")).deliver(event)
-    since = b',"provisional":false,"kind":"alert","reason":""}\n'
+    since = b',"provisional":false,"kind":"alert","reason":"","bounds_for":""}\n'
     assert (tmp_path / "events.jsonl").read_bytes() == body[:-1] + since
 
 
@@ -99,7 +99,19 @@ def test_table_has_every_field_of_decisions_and_events() -> None:
 
 def test_names_that_users_know_stay() -> None:
     tables = ("values", "hours_left", "hours_left_at_least", "context")
-    common = ("asset", "model", "release", "time_ns", "score", "threshold", "label", "channel", "provisional", *tables)
+    common = (
+        "asset",
+        "model",
+        "release",
+        "time_ns",
+        "score",
+        "threshold",
+        "label",
+        "channel",
+        "provisional",
+        "bounds_for",
+        *tables,
+    )
     assert set(event_fields.FIELDS) == {
         *("key", "state", "severity", "since_ns", "kind", "reason"),
         *("time", "cause", "summary", "outcome", "priority"),
@@ -112,7 +124,7 @@ def test_names_that_users_know_stay() -> None:
     assert set(opcua.OF_DECISIONS) == {"missing", "latency_s", "bounds", *common}
     assert set(opcua_server.VARIABLES) == {
         *("Score", "Threshold", "Label", "Channel", "Alert", "Severity", "HoursLeft", "HoursLeftAtLeast"),
-        *("Model", "Release", "Missing", "Provisional", "Silent", "Reason"),
+        *("Model", "Release", "Missing", "Provisional", "Silent", "Reason", "BoundsFor"),
     }
     assert set(sparkplug.METRICS) == {"missing", "bounds", *common} - {"asset", "time_ns"}
 

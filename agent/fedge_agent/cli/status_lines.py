@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from fedge_models.system.text import counted
 
 from ..machines.condition_words import duration, names
-from . import event_lines, question_lines, status_assets, storage_lines
+from . import event_lines, how_sure, question_lines, status_assets, storage_lines
 
 KINDS = ("sources", "models", "outputs")
 MOST = 5  # problems of one thing in a line
@@ -128,8 +128,10 @@ def _model(entry: dict[str, Any]) -> Line:
         f"; {counted(n, 'change')} made in its file: see --json or the log" if (n := len(entry["file_changes"])) else ""
     )
     judged = f", judged by {entry['judged_by']['text']}" if entry["judged_by"]["units"] else ""
+    said = [how_sure.intervals(entry["intervals"]), how_sure.calibration(entry["calibration"])]
+    sure = "".join(f"; {text}" for text in said if text)
     samples = f"{_samples(entry['samples'])}{wild}{judged}"
-    text = f"{serves}, {samples}, {_update(entry)}{privacy}{_age(entry['age'])}{doubt}{changed}"
+    text = f"{serves}, {samples}, {_update(entry)}{privacy}{_age(entry['age'])}{sure}{doubt}{changed}"
     return Line(text, (entry["problem"],) if entry["problem"] else ())
 
 

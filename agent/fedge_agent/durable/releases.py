@@ -38,7 +38,8 @@ SEALED = b"fedge\x01"  # begins a file with its digest
 UNSEALED = ("head.cbor", "serving.cbor", "tuned.bin")  # versions up to 0.1 wrote these, and without a digest
 DIGEST_BYTES = 32
 GRAPHS = ("graph.onnx", "graph.copy.onnx")
-OF_SAMPLES = ("scale.cbor", "limits.cbor", "own.bin", "own.cbor", "share.cbor")  # these serve before they are stored
+# These serve before they are stored.
+OF_SAMPLES = ("scale.cbor", "limits.cbor", "own.bin", "own.cbor", "share.cbor", "calibration.cbor")
 RETRY_S = 10.0
 LOSSES = {
     **dict.fromkeys(GRAPHS, "the model is read from its copy, or fetched again"),
@@ -48,6 +49,7 @@ LOSSES = {
     "tuned.bin": "the release serves as it came, until it is tuned to this site again",
     "own.bin": "this site's own model begins again from the model file",
     "own.cbor": "how old this site's own model is stays unknown until it is trained again",
+    "calibration.cbor": "probabilities are calibrated again by the stored samples",
     "share.cbor": "how much this site's own model counts is found again from the stored samples",
     "scale.cbor": "the standardisation of this site is fitted again to the stored samples",
     "limits.cbor": "the limits of machines are made again from the stored samples",
@@ -169,6 +171,14 @@ class ChainStore:
     def load_choice(self) -> bytes | None:
         """How they did."""
         return self._read("share.cbor")
+
+    def save_calibration(self, data: bytes) -> None:
+        """Store how the probabilities of what serves are calibrated to this site."""
+        self._write("calibration.cbor", data)
+
+    def load_calibration(self) -> bytes | None:
+        """How they were."""
+        return self._read("calibration.cbor")
 
     def save_scale(self, shape: tuple[int, ...], scale: Scale, samples: int, recipe: bytes = b"") -> None:
         """Store the standardisation of what serves; samples: how many it was fitted on; recipe: how those are made."""

@@ -175,6 +175,8 @@ class Participant:
             "age": self.model.age(time.time()),
             "left_to_release": self.model.left_to_release,
             "decided_by_one": self.model.decided_by_one,
+            "calibration": self._calibration(),
+            "intervals": None if (known := self.model.intervals) is None else known.status(self.config.confidence),
             "file_changes": list(self._changes),
             "provider": self.serving.session.provider if self.serving else None,
             "waits_for": self._waits_for(),
@@ -195,6 +197,11 @@ class Participant:
             "contact_age_s": None if self._contact is None else round(time.monotonic() - self._contact, 1),
             "problem": self.problem or self._worker.problem,
         }
+
+    def _calibration(self) -> dict[str, Any] | None:
+        """How probabilities are calibrated; None for another task than classify, or before anything serves."""
+        found, card = self.model.calibrated, self.graph.card if self.graph else None
+        return None if found is None or card is None else found.status(card)
 
     def _stored(self) -> dict[str, int]:
         """How many samples have each label, by its name; "-": none."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a decision is compared with: the alarm threshold, and how far an estimate may be off. Both from local data.
+"""What a decision is compared with: the alarm threshold, from local data.
 
 The threshold of an anomaly model is each machine's own: machines of one model differ. A machine that has too few
 windows to show how high one in a thousand lies borrows the shape of that tail from its siblings, not its height.
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from fedge_models.graph.card import Card
-from fedge_models.training import conformal, extremes, objective
+from fedge_models.training import extremes
 
 from ..samples.baseline import Plan, Progress
 from ..types import Array
@@ -143,16 +143,3 @@ class ChannelErrors:
             found = np.add.reduceat(squares, self._starts, axis=1)
         found /= np.float32(self._size / self._channels)
         return found
-
-
-def margins(blend: Blend, held: Data, confidence: float) -> dict[str, tuple[float, float]]:
-    """Return what to add to an estimate of each target so that the truth lies between (`conformal`).
-
-    Only for regress. Targets with too few held-back samples are left out.
-    """
-    if not blend.card.targets or not len(held.x):
-        return {}
-    estimates = objective.unscaled(blend.card, blend.predict(held.x)).reshape(len(held.x), -1)
-    truth = objective.possible(blend.card, held.y.reshape(len(held.x), -1))
-    found = (conformal.margins(e, confidence) for e in (truth - estimates).T)
-    return {t.name: m for t, m in zip(blend.card.targets, found, strict=False) if m is not None}

@@ -38,9 +38,11 @@ from ..samples.units import Summary
 from ..types import Array
 from . import model_age
 from .baselines import Baselines
+from .calibrate import Calibrated
 from .canary import CANARY_MIN, clearly_worse
+from .intervals import Intervals, intervals, of_other_sites, reported
+from .kept_calibration import KeptCalibration
 from .kept_choice import KeptChoice
-from .limits import margins
 from .mixture import Blend
 from .own_model import OwnModel
 from .serving import MixedSession, Serving, Session
@@ -67,6 +69,7 @@ class _Adopted(NamedTuple):
     weights: SiteWeights
     own: OwnModel
     choice: KeptChoice
+    calibration: KeptCalibration
     baselines: Baselines
 
 
@@ -102,6 +105,8 @@ class LocalModel:
         self.own_share: float | None = None  # how much the site's own model counts in what serves; None: there is none
         self.left_to_release: dict[str, float] = {}  # labels that it says nothing of; see `Blend`
         self.blend: Blend | None = None  # what serves, for who asks what each of the two says
+        self.intervals: Intervals | None = None  # how far estimates of what serves may be off
+        self.calibrated: Calibrated | None = None  # how a classifier's probabilities are made to fit this site
 
     @property
     def graph(self) -> TrainableGraph | None:
@@ -190,6 +195,7 @@ class LocalModel:
             SiteWeights(name, graph, digest, self._config, chain, self._spool),
             OwnModel(graph, digest, self._config.training, chain),
             KeptChoice(graph, chain),
+            KeptCalibration(chain),
             Baselines(name, graph, chain, samples, plans, least),
         )
 
@@ -285,6 +291,7 @@ class LocalModel:
         found = train(model.graph, base, data, held, known, self._config.training, rng, self._pause, carried)
         if self.own_share is not None:  # said to the aggregator: how little a site needs its releases
             found.before["own_share"] = self.own_share
+        found.before.update(reported(self.intervals, model.graph.card.targets))
         return found
 
     def make_update(
@@ -378,16 +385,20 @@ class LocalModel:
         held, others = self.usable(held=True), self.usable(held=False)
         own, recipe = None if release is None else model.own.weights, model.standardisation.recipe
         blend = model.choice.blend(weights, own, scale, recipe, others, held)
-        limit, limits = model.baselines.limits(blend, held, others, made_for(blend.identity, scale, recipe))
-        bounds = margins(blend, held, self._config.confidence)
+        made_of = made_for(blend.identity, scale, recipe)
+        limit, limits = model.baselines.limits(blend, held, others, made_of)
+        calibrated = model.calibration.of(blend, held, self.judged_by, made_of)
+        elsewhere = of_other_sites(graph.card, release.header.figures) if release else {}
+        bounds = intervals(blend, held, self.judged_by, self._config.confidence, elsewhere)
         version = release.header.version if release else 0
-        made = Serving(
-            self._session(blend), graph.card, version, scale, limit, graph.gives_probabilities, limits, bounds
-        )
+        sure, session = bounds or Intervals(), self._session(blend)
+        how = None if calibrated is None else calibrated.calibration
+        made = Serving(session, graph.card, version, scale, limit, graph.gives_probabilities, limits, sure, how)
         made.past = self._past(made)
         self._by_one_before, made.session.by_one = self.decided_by_one, 0
         self.own_share, self.left_to_release = None if blend.own is None else blend.share, blend.left_to_release
-        self.serving, self.blend = made, blend
+        self.intervals, self.calibrated, self.blend = bounds, calibrated, blend
+        self.serving = made
 
     def _session(self, blend: Blend) -> Session | MixedSession:
         """The session of what decides: of the release, of the own model, or of both."""

@@ -22,11 +22,17 @@ from fedge_models.graph.channels import channel_labels
 from fedge_models.graph.intake import with_weights
 from fedge_models.graph.served_errors import explained
 from fedge_models.training import objective
+from fedge_models.training.calibration import Calibration
 from fedge_models.training.standardise import Scale
 
 from ..types import Array
+from .intervals import Intervals
 from .limits import UNKNOWN, ChannelErrors, Limit
 from .mixture import Mixing
+
+NO_INTERVALS = Intervals()
+LEAST_PROBABILITY = 1e-30  # of which a logarithm is taken
+LEAST_LOG = math.log(LEAST_PROBABILITY)
 
 
 class Scored(NamedTuple):
@@ -49,8 +55,8 @@ class Serving:
     """Everything that decides: session, standardisation, limits. Immutable; safe to read from any thread.
 
     probabilities: a classifier's output is the result of a Softmax; limit: of an asset that is not among `limits`;
-    margins: by target, what to add to an estimate for its bounds.
-    `past`: by asset, this model's estimates at earlier times (ns), oldest first.
+    intervals: how far estimates may be off; `past`: by asset, this model's estimates at earlier times (ns), from the
+    oldest; calibration: of a classifier's probabilities.
     """
 
     def __init__(
@@ -62,12 +68,14 @@ class Serving:
         limit: Limit = UNKNOWN,
         probabilities: bool = False,
         limits: Mapping[str, Limit] = MappingProxyType({}),
-        margins: Mapping[str, tuple[float, float]] = MappingProxyType({}),
+        intervals: Intervals = NO_INTERVALS,
+        calibration: Calibration | None = None,
     ) -> None:
         self.session, self.card, self.release, self.scale = session, card, release, scale
         self.limits, self._default = limits, limit
         self.past: Mapping[str, Sequence[tuple[int, Mapping[str, float]]]] = {}
-        self._margins = margins
+        self._margins, self.bounds_hold_for = intervals.margins, intervals.hold_for
+        self._calibrated = None if calibration is None else (calibration.slope, calibration.biases.tolist())
         self._channels = channel_labels(card.channels, card.derive)
         self._errors = ChannelErrors(card, session.input.shape)
         self._normal, self._probabilities = card.normal_index, probabilities
@@ -115,10 +123,15 @@ class Serving:
         return self._channels[int(errors.argmax())]
 
     def _class(self, _: Array, y: Array, __: Limit) -> Scored:
-        logits = y.tolist()
+        logits, is_certain = y.tolist(), self._probabilities
+        if self._calibrated is not None:
+            slope, biases = self._calibrated
+            if is_certain:
+                logits = [math.log(v) if v > LEAST_PROBABILITY else LEAST_LOG for v in logits]
+            logits, is_certain = [slope * v + b for v, b in zip(logits, biases, strict=True)], False
         highest = max(logits)
         label = self.card.labels[logits.index(highest)]
-        if self._probabilities:
+        if is_certain:
             return Scored(1.0 - logits[self._normal], label)
         p = [math.exp(v - highest) for v in logits]
         return Scored(1.0 - p[self._normal] / sum(p), label)

@@ -75,6 +75,7 @@ class Decider:
             values=scored.values,
             context=context,
             bounds=scored.bounds,
+            bounds_for=serving.bounds_hold_for(self._name) if scored.bounds else "",
             hours_left=left.hours if left else None,
             hours_left_at_least=left.at_least if left else None,
         )

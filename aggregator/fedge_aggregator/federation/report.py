@@ -25,7 +25,7 @@ MAX_METRICS = 20  # a release's header has room for 32 figures
 LARGEST = 1e12
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 OWN_SHARE = "base_own_share"  # how much a site's own model counts beside the release in what decides there
-ERRORS = ("loss", "rmse", "mae", "own")  # metrics where less is better; of all others more is
+ERRORS = ("loss", "rmse", "mae", "own", "unit")  # metrics where less is better; of all others more is
 
 
 def evaluate(rows: Sequence[Contribution]) -> dict[str, dict[str, Any]]:

@@ -186,7 +186,7 @@ def test_a_host_of_somebody_else_reads_what_we_publish(broker: Mosquitto, tmp_pa
             **{"score": 1.25, "threshold": None, "label": "normal", "channel": "", "model": "pumps", "release": 7},
             **{"missing": 0, "values/life": 80.5, "bounds/life/low": 70, "bounds/life/high": 90, "alert": False},
             **{"hours_left": None, "hours_left_at_least": None, "context/job": "J7", "provisional": False},
-            "silent": False,
+            **{"silent": False, "bounds_for": ""},
         }
         aliases = {m["name"]: m["alias"] for m in dbirth["payload"]["metrics"]}
         ours.show(decision(2.5, threshold=2.0, values={"life": 80.5}, bounds={"life": (70, 90)}, context={"job": "J7"}))
