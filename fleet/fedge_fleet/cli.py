@@ -15,6 +15,7 @@ from fedge_models.system import files
 from fedge_models.system.command_line import Group
 
 from .rehearse.command import rehearse
+from .rehearse.replay_command import replay
 from .simulate.command import simulate
 
 path_type = click.Path(path_type=Path)
@@ -26,7 +27,8 @@ def main() -> None:
     """A whole fleet on one machine."""
 
 
-main.add_command(rehearse)
+for command in (rehearse, replay):
+    main.add_command(command)
 main.add_command(simulate)
 
 

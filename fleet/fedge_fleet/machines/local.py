@@ -32,6 +32,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def listens(port: int) -> bool:
+    """Whether something listens on a port of loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def program(name: str) -> str | None:
     """Return the path of an installed program; Debian keeps servers in /usr/sbin."""
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")

@@ -26,7 +26,7 @@ QUEUE = 10_000
 
 def play(track: Track, host: str, port: int, topic: str, ready: Path, go: Path, stop: threading.Event) -> None:
     """Publish until the end or `stop`; `ready` gets the broker's port, the replay starts when `go` exists."""
-    client = _connected(host, port)
+    client = connected(host, port)
     try:
         names = [name for name, _ in track.channels]
         nothing: dict[str, Any] = {"time": time.time(), **dict.fromkeys([*names, "label"])}
@@ -52,7 +52,8 @@ def _replay(client: Any, track: Track, topic: str, started: Path, stop: threadin
         client.publish(topic, json.dumps(message), qos=1)
 
 
-def _connected(host: str, port: int) -> Any:
+def connected(host: str, port: int) -> Any:
+    """Return a client that is connected to the broker. Raises UnreachableError."""
     from paho.mqtt import client as mqtt
 
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)

@@ -18,6 +18,7 @@ from fedge_models.errors import ConfigError
 
 from . import finding, outputs, paces, tables
 from .folder import AgentFile
+from .served import ServedPart
 from .sources import Part, Replaced, TablePart
 from .uses import Use
 
@@ -78,12 +79,12 @@ def rewrite(
 
 def _source(part: Part, place: Place) -> Table:
     """The table of the source that replays a part."""
+    if isinstance(part, ServedPart):
+        return part.source
     path = str(place.of(part))
-    return (
-        {**tables.SOURCE, "path": path}
-        if isinstance(part, TablePart)
-        else {"type": "images", **part.keys, "path": path}
-    )
+    if isinstance(part, TablePart):
+        return {**tables.SOURCE, "path": path}
+    return {"type": "images", **part.keys, "path": path}
 
 
 def _edit(assets: Table, found: Replaced) -> None:

@@ -20,6 +20,7 @@ EXIT_PROBLEM = 2
 @click.option("--speed", type=click.FloatRange(0.1, 1e6), help="Times real time; default: as the recordings are long.")
 @click.option("--rounds", type=click.IntRange(0), default=3, show_default=True, help="That each federation is to make.")
 @click.option("--minutes", type=click.FloatRange(0.1), help="It lasts no longer; default: 15.")
+@click.option("--connectors", is_flag=True, help="Serve OPC UA and MQTT by a server and a broker here, in real time.")
 @click.option(
     "--report", type=path_type, help="Write the report to this file too: a page (.html), JSON (.json) or text."
 )
@@ -30,6 +31,7 @@ def rehearse(
     speed: float | None,
     rounds: int,
     minutes: float | None,
+    connectors: bool,
     report: Path | None,
     keep: Path | None,
     as_json: bool,
@@ -43,11 +45,15 @@ def rehearse(
     from .run import Options
     from .run import rehearse as play
 
+    if connectors:
+        if speed not in (None, 1):
+            raise ConfigError(f"--connectors runs in real time, so --speed is 1 then; got {speed:g}")
+        speed = 1.0
     if report is not None and (problem := files.folder_problem(report.absolute().parent)):
         raise ConfigError(problem)
     try:
         limit_s = None if minutes is None else 60 * minutes
-        found = play(folder, Options(speed, rounds, limit_s, keep), lambda text: click.echo(text, err=True))
+        found = play(folder, Options(speed, rounds, limit_s, connectors, keep), lambda text: click.echo(text, err=True))
     except KeyboardInterrupt:
         click.echo("stopped; every process has ended", err=True)
         sys.exit(130)

@@ -85,7 +85,26 @@ class PictureFeed:
         """Nothing is open."""
 
 
-Feed = TableFeed | PictureFeed
+class ServedFeed:
+    """A recording that another process replays: it begins when the file `go` is there, and has ended with `done`."""
+
+    def __init__(self, go: Path, done: Path) -> None:
+        self._go, self._done, self.done = go, done, False
+
+    def open(self) -> None:
+        """Nothing to open."""
+
+    def feed(self, passed_ns: int) -> None:
+        """Let it begin, and look whether it has ended. Raises OSError."""
+        if not self._go.exists():
+            self._go.touch()
+        self.done = self._done.exists()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+Feed = TableFeed | PictureFeed | ServedFeed
 
 
 class Feeder:

@@ -13,23 +13,47 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import msgspec
 from fedge_models.errors import ConfigError, StopError
 from fedge_models.graph.intake import read_model
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.system import files
 
-from . import agent_file, aggregator_file, finding, loopback, paces, sources, spans, tables, toml_text, uses, validity
+from . import (
+    agent_file,
+    aggregator_file,
+    finding,
+    loopback,
+    paces,
+    served,
+    sources,
+    spans,
+    tables,
+    toml_text,
+    uses,
+    validity,
+)
 from .agent_file import Pace, Place
-from .feed import Feed, PictureFeed, TableFeed
+from .feed import Feed, PictureFeed, ServedFeed, TableFeed
 from .folder import AgentFile, Folder
 from .pictures import Pictures
-from .sources import Asked, Part, Replaced, TablePart
+from .served import ServedPart
+from .sources import Asked, Part, PicturePart, Replaced, TablePart
 from .tables import Written
 
 BEGIN_NS = 1_767_225_600_000_000_000  # 2026-01-01: recordings without times begin then
 USUAL_HZ = 1.0
 
 T = TypeVar("T")
+
+
+class Machine(NamedTuple):
+    """A process that serves a recording."""
+
+    kind: str
+    plan: Path  # for `fedge-fleet replay`
+    ready: Path
+    port: int
 
 
 class Gateway(NamedTuple):
@@ -40,7 +64,8 @@ class Gateway(NamedTuple):
     place: Place
     federations: list[str]  # that it joins
     feeds: list[Feed]
-    expected: dict[str, int]  # source -> values or pictures that are replayed
+    expected: dict[str, int]  # source -> values or pictures that are replayed from files
+    machines: dict[str, Machine]  # source -> what serves it instead
     counted: dict[str, dict[str, int]]  # source -> what of its recording cannot be used
 
 
@@ -67,12 +92,16 @@ class _Recorded(NamedTuple):
     spans: dict[str, tuple[int, int]]  # source -> times of its first and last value
 
 
-def prepare(folder: Folder, scratch: Path, speed: float | None, rounds: int, limit_s: float | None) -> Plan:
+def prepare(
+    folder: Folder, scratch: Path, speed: float | None, rounds: int, limit_s: float | None, connectors: bool = False
+) -> Plan:
     """Prepare everything. Raises ConfigError with all that is missing."""
     _all({name: partial(validity.check, agent) for name, agent in folder.agents.items()})
     federations = _federations(folder)
     models = _all({name: partial(finding.model, folder, name) for name in sorted(federations)})
-    recorded = _all({n: partial(_record, folder, agent, scratch, models) for n, agent in folder.agents.items()})
+    recorded = _all(
+        {n: partial(_record, folder, agent, scratch, models, connectors) for n, agent in folder.agents.items()}
+    )
     together = {name: spans.together(r.spans) for name, r in recorded.items()}
     lengths = {name: spans.longest_s(r.spans, together[name]) for name, r in recorded.items()}
     values = sum(w.rows for r in recorded.values() for w in r.written.values())
@@ -101,10 +130,14 @@ def _federations(folder: Folder) -> frozenset[str]:
 
 
 def _record(
-    folder: Folder, agent: AgentFile, scratch: Path, models: Mapping[str, tuple[Path, Path | None]]
+    folder: Folder,
+    agent: AgentFile,
+    scratch: Path,
+    models: Mapping[str, tuple[Path, Path | None]],
+    connectors: bool,
 ) -> _Recorded:
     """Find, read and convert the recordings of one gateway."""
-    replaced = _all({name: partial(_replace, folder, agent, name, models) for name in agent.config.source})
+    replaced = _all({name: partial(_replace, folder, agent, name, models, connectors) for name in agent.config.source})
     base = scratch / "gateways" / agent.name
     place = Place(folder.root, base / "state", base / "replay", base / "events")
     for path in (place.replay, place.events, base / "recorded"):
@@ -116,7 +149,7 @@ def _record(
     recorded = _Recorded(replaced, place, {}, {}, {})
     for part in sorted(parts, key=_is_untimed):  # those with times first: the others begin with them
         begin = min((first for first, _ in recorded.spans.values()), default=BEGIN_NS)
-        if isinstance(part, TablePart):
+        if not isinstance(part, PicturePart):
             found = tables.write(part.recording, part.tags, base / "recorded" / f"{part.name}.csv", begin)
             recorded.written[part.name], recorded.spans[part.name] = found, (found.first_ns, found.last_ns)
         else:
@@ -126,13 +159,19 @@ def _record(
 
 
 def _is_untimed(part: Part) -> bool:
-    return not (tables.is_timed(part.recording) if isinstance(part, TablePart) else part.pictures.is_timed)
+    return not (part.pictures.is_timed if isinstance(part, PicturePart) else tables.is_timed(part.recording))
 
 
-def _replace(folder: Folder, agent: AgentFile, name: str, models: Mapping[str, tuple[Path, Path | None]]) -> Replaced:
+def _replace(
+    folder: Folder,
+    agent: AgentFile,
+    name: str,
+    models: Mapping[str, tuple[Path, Path | None]],
+    connectors: bool,
+) -> Replaced:
     given, rate_hz = folder.settings.of(agent.name, name), partial(_rate_hz, folder, agent, name, models)
     own = uses.of_source(agent.config, name)
-    return sources.replace(Asked(folder.root, agent, name, agent.config.source[name], given, own, rate_hz))
+    return sources.replace(Asked(folder.root, agent, name, agent.config.source[name], given, own, rate_hz, connectors))
 
 
 def _rate_hz(folder: Folder, agent: AgentFile, source: str, models: Mapping[str, tuple[Path, Path | None]]) -> float:
@@ -170,25 +209,32 @@ def _gateway(
     made = agent_file.rewrite(agent, recorded.replaced, place, pace, federations)
     loopback.check(made.table, str(agent.path))
     config = _write(scratch / f"{agent.name}.toml", made.table)
-    feeds, expected = list[Feed](), {}
+    feeds, expected, machines = list[Feed](), dict[str, int](), dict[str, Machine]()
     for part in (p for found in recorded.replaced.values() for p in found.parts):
         target = place.of(part)
         if isinstance(part, TablePart):
             rows = place.replay.parent / "recorded" / f"{part.name}.csv"
             feeds.append(TableFeed(rows, target, begins[part.name]))
             expected[part.name] = recorded.written[part.name].rows
+        elif isinstance(part, ServedPart):
+            rows, told = place.replay.parent / "recorded" / f"{part.name}.csv", place.replay / f"{part.name}.json"
+            plan = served.plan(part, rows, begins[part.name], place.replay)
+            files.write(told, msgspec.json.encode(plan))
+            machines[part.name] = Machine(part.kind, told, place.replay / f"{part.name}.ready", part.port)
+            feeds.append(ServedFeed(place.replay / f"{part.name}.go", place.replay / f"{part.name}.done"))
         else:
             pictures = recorded.pictures[part.name].found
             feeds.append(PictureFeed(pictures, target, begins[part.name]))
             expected[part.name] = len(pictures)
     counted = {name: w.counted for name, w in recorded.written.items() if w.counted}
     joins = [name for name in agent.config.model if name in federations]
-    return Gateway(agent, config, place, joins, feeds, expected, counted), made.words
+    return Gateway(agent, config, place, joins, feeds, expected, machines, counted), made.words
 
 
 def _apart(agent: AgentFile, recorded: _Recorded) -> Iterator[str]:
     """Name the recordings of an asset that have no time in common: its channels never meet in a window."""
-    reads = {use: source for found in recorded.replaced.values() for use, (source, _) in found.reads.items()}
+    reads = {use: name for name in recorded.replaced for use in uses.of_source(agent.config, name)}
+    reads |= {use: source for found in recorded.replaced.values() for use, (source, _) in found.reads.items()}
     for asset in agent.config.asset:
         own = list(dict.fromkeys(s for use, s in reads.items() if use.asset == asset and use.key[0] == "channels"))
         for one, other in combinations(own, 2):
@@ -201,7 +247,7 @@ def _shared(recorded: Mapping[str, _Recorded]) -> list[str]:
     owners: dict[Path, list[str]] = {}
     for name, found in recorded.items():
         for part in (p for r in found.replaced.values() for p in r.parts):
-            path = part.recording.path if isinstance(part, TablePart) else part.folder
+            path = part.folder if isinstance(part, PicturePart) else part.recording.path
             owners.setdefault(path, []).append(name)
     return [
         f"gateways {', '.join(names)} replay the same recording {path}: their models learn the same; give each its own"

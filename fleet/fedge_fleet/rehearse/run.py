@@ -38,6 +38,7 @@ class Options(NamedTuple):
     speed: float | None  # None: as the recordings are long
     rounds: int
     limit_s: float | None  # None: `USUAL_LIMIT_S`
+    connectors: bool  # serve what can be served, in real time
     keep: Path | None  # folder for the rewritten files, logs and events; None: deleted at the end
 
 
@@ -47,7 +48,7 @@ def rehearse(root: Path, options: Options, say: Callable[[str], None]) -> Outcom
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _interrupt)
     with _scratch(options.keep) as scratch:
-        made = plan.prepare(read, scratch, options.speed, options.rounds, options.limit_s)
+        made = plan.prepare(read, scratch, options.speed, options.rounds, options.limit_s, options.connectors)
         for word in made.words:
             say(word)
         return _play(made, options, say)
@@ -97,7 +98,7 @@ def _look(stage: Stage, watch: Watch, feeder: Feeder, began: float, limit_s: flo
         watch.use |= stage.use()
         if now - shown >= SHOWN_S:
             shown = now
-            say(watch.line(now - began))
+            say(watch.line(feeder.done, now - began))
         if now - began >= limit_s or watch.over(feeder.done, now - began):
             return
         time.sleep(LOOK_S)

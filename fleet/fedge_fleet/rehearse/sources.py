@@ -22,14 +22,16 @@ from fedge_models.errors import ConfigError
 from fedge_models.system import kinds, settings
 from fedge_models.system.text import counted
 
-from . import finding, masking, pictures, tables, uses
+from . import finding, masking, pictures, served, tables, uses
 from .folder import AgentFile
 from .pictures import Pictures
+from .served import ServedPart
 from .settings import FILE, SourceSettings
 from .tables import Recording
 from .uses import Use
 
 ALL_PICTURES = "*"
+SERVERS = {"opcua": "an OPC UA server", "mqtt": "an MQTT broker (mosquitto)"}
 ADDRESSES = ("url", "path", "device")  # keys that say where a source is
 
 
@@ -50,7 +52,7 @@ class PicturePart(NamedTuple):
     keys: Table
 
 
-Part = TablePart | PicturePart
+Part = TablePart | PicturePart | ServedPart
 
 
 class Replaced(NamedTuple):
@@ -72,6 +74,7 @@ class Asked(NamedTuple):
     given: SourceSettings
     uses: list[Use]
     rate_hz: Callable[[], float]  # of rows without a time, where nothing else says it
+    connectors: bool = False  # serve what can be served, instead of a file
 
     @property
     def where(self) -> str:
@@ -122,6 +125,12 @@ def _table(asked: Asked, config: Any) -> Replaced:
     if not form.time_column:
         words.append(f"{path} has no times: its rows are taken as {rate:g} a second (rate_hz in {FILE})")
     words += [f"{use.full} is left out, as {FILE} says" for use in found.left_out]
+    if asked.connectors:
+        part, why = served.part(asked.name, asked.table, config, recording, found.columns)
+        if part is not None:
+            words[0] = f"{_of(asked)} reads {SERVERS[part.kind]} of this machine, which replays {path}"
+            return Replaced([part], {}, found.left_out, words)
+        words.append(f"{asked.where} is not tried through its connector: {why}")
     if blocks := [use for use in asked.uses if use.waveform_hz is not None]:
         words.append(f"{asked.where}: waveforms are replayed sample by sample: {', '.join(u.full for u in blocks)}")
     return Replaced(

@@ -12,7 +12,7 @@ from fedge_agent.health import STATUS_FILE
 from fedge_aggregator.config.schema import ADDRESS_FILE
 from fedge_aggregator.config.schema import STATUS_FILE as AGGREGATOR_STATUS
 
-from ..machines.local import BIN, environment, get
+from ..machines.local import BIN, environment, get, listens, program
 from ..machines.processes import Processes, run
 from .plan import Gateway, Plan
 
@@ -34,6 +34,7 @@ class Stage:
             self._aggregator(self.plan.aggregator)
         for name, gateway in self.plan.gateways.items():
             self._join(name, gateway)
+            self._machines(name, gateway)
         for name, gateway in self.plan.gateways.items():
             self.processes.start(name_of(name), [BIN / "fedge-agent", "start", "--config", gateway.config])
         for name, gateway in self.plan.gateways.items():
@@ -74,6 +75,18 @@ class Stage:
         invite: list[str | Path] = [BIN / "fedge-aggregator", "invite", name, *wanted]
         invitation = run([*invite, "--config", self.plan.aggregator], self.env).strip()
         run([BIN / "fedge-agent", "join", invitation, "--config", gateway.config], self.env)
+
+    def _machines(self, name: str, gateway: Gateway) -> None:
+        """Start what serves recordings, and wait until a gateway may connect."""
+        for source, machine in gateway.machines.items():
+            title = f"{machine.kind}-{name}-{source}"
+            if machine.kind == "mqtt":
+                config = machine.plan.with_suffix(".conf")
+                config.write_text(f"listener {machine.port} 127.0.0.1\nallow_anonymous true\n")
+                self.processes.start(f"broker-{title}", [str(program("mosquitto")), "-c", config])
+                self.processes.wait_until(lambda port=machine.port: listens(port), "mosquitto listens", READY_S)  # type: ignore[misc]
+            self.processes.start(title, [BIN / "fedge-fleet", "replay", machine.plan])
+            self.processes.text_of(machine.ready, READY_S)
 
     def _all_have_models(self) -> bool:
         for name, gateway in self.plan.gateways.items():

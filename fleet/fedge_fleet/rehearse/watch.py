@@ -82,13 +82,15 @@ class Watch:
         """Federation -> rounds that were made, where these are fewer than wanted."""
         return {name: made for name, made in self.releases().items() if made < self.rounds}
 
-    def line(self, at: float) -> str:
+    def line(self, played: bool, at: float) -> str:
         """One line for people."""
         statuses, left = self.statuses.values(), sum(n for those in self.unread().values() for n in those.values())
         made = ", ".join(f"{name} {n}" for name, n in self.releases().items())
         decided = sum(s["latency"]["decisions"] for s in statuses)
         events = sum(a["events"] for s in statuses for a in s["assets"].values())
-        return f"{at:4.0f} s  {left:,} values to come  decided {decided:,}  events {events}  rounds {made or '-'}"
+        served = not played and any(gateway.machines for gateway in self.plan.gateways.values())
+        to_come = f"{left:,} values to come{' and what servers replay' if served else ''}"
+        return f"{at:4.0f} s  {to_come}  decided {decided:,}  events {events}  rounds {made or '-'}"
 
     def over(self, handed_over: bool, at: float) -> bool:
         """Whether everything was replayed, decided and delivered, and the rounds were made, or will not be."""

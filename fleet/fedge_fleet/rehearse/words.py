@@ -58,6 +58,9 @@ def rows(gateway: GatewayResult) -> Iterator[tuple[str, str]]:
     for source, count in gateway.replayed.items():
         read = min(gateway.readings.get(source, 0), count)
         yield "replayed", f"{source}: {read:,} of {count:,} values{_unusable(gateway, source)}"
+    for source, count in gateway.readings.items():
+        if source not in gateway.replayed:  # a server sends a value when it changes
+            yield "served", f"{source}: {counted(count, 'reading')}{_unusable(gateway, source)}"
     if gateway.memory_mib is not None and gateway.cpu_s is not None and gateway.cpu_share is not None:
         cpu = f"{gateway.cpu_s:.1f} s of processor time ({gateway.cpu_share:.0%} of a core)"
         yield "needs", f"{gateway.memory_mib:.0f} MiB at most, {cpu}"

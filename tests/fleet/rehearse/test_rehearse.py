@@ -94,3 +94,19 @@ def test_a_gateway_that_ends_is_a_problem_with_its_last_words(tmp_path: Path) ->
     assert process.returncode == 2, err
     failed = json.loads(out)["failed"]
     assert failed.startswith("gateway-press-2 ended with code -9") and "status page on" in failed
+
+
+@pytest.mark.slow
+def test_a_gateway_reads_a_server_with_its_tags(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "user", ("press-1",))
+    text = (root / "press-1/plc.csv").read_text().splitlines()
+    (root / "press-1/plc.csv").write_text("\n".join(text[:40]) + "\n")
+    with rehearsing(root, "--connectors", "--rounds", "0", "--json") as process:
+        line_with(process, "running at 1 times")
+        pids = children(process)
+        assert len(pids) == 3
+        out, err = process.communicate(timeout=2 * LONGEST_S)
+    gateway = json.loads(out)["gateways"]["press-1"]
+    assert gateway["readings"]["plc"] >= 70 and gateway["windows"]["pump-1"] >= 4, out + err
+    assert any("reads an OPC UA server of this machine" in words for words in json.loads(out)["differs"])
+    assert gone(pids)

@@ -12,11 +12,16 @@ import pytest
 from click.testing import CliRunner
 from fedge_agent.config import schema
 from fedge_agent.outputs.registry import OUTPUTS
+from fedge_agent.sources.mqtt_payload import Payload, Reader
 from fedge_agent.sources.registry import SOURCES
+from fedge_agent.types import Quality, Reading
 from fedge_aggregator.config import load as aggregator
 from fedge_aggregator.config import schema as aggregator_config
 from fedge_fleet.cli import main
-from fedge_fleet.rehearse import folder, loopback, masking, outputs, paces, plan, sources, toml_text
+from fedge_fleet.machines import opcua_tags
+from fedge_fleet.machines.mqtt_tags import messages
+from fedge_fleet.machines.opcua_tags import Step
+from fedge_fleet.rehearse import folder, loopback, masking, outputs, paces, plan, served, sources, toml_text
 from fedge_fleet.rehearse.plan import Plan
 from fedge_fleet.rehearse.settings import GatewaySettings, ModelSettings, Settings, SourceSettings
 from fedge_models.errors import ConfigError, StopError
@@ -53,8 +58,8 @@ def source(kind: str) -> str:
     return f'type = "{kind}"\n{SOURCES_OUTSIDE[kind]}'
 
 
-def prepared(root: Path, speed: float | None = None) -> Plan:
-    return plan.prepare(folder.read(root), root.parent / "scratch", speed, 3, None)
+def prepared(root: Path, speed: float | None = None, connectors: bool = False) -> Plan:
+    return plan.prepare(folder.read(root), root.parent / "scratch", speed, 3, None, connectors)
 
 
 def one_gateway(root: Path, kind: str = "opcua", output: str = OUTPUT) -> Path:
@@ -319,3 +324,69 @@ def test_every_key_of_the_rehearsal_file_is_documented() -> None:
     text = (ROOT / "docs/operator/rehearse.md").read_text("utf-8")
     for struct in (Settings, SourceSettings, GatewaySettings, ModelSettings):
         assert not [name for name in struct.__struct_fields__ if name not in text]
+
+
+@pytest.mark.parametrize("kind", served.REASONS)
+def test_a_served_source_keeps_its_keys_but_for_address_and_security(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served, "program", lambda name: name)  # whether mosquitto is installed here does not matter
+    root = one_gateway(tmp_path / "user", kind)
+    text = (root / "gw.toml").read_text().replace(SOURCES_OUTSIDE[kind], f"{SOURCES_OUTSIDE[kind]}\ntimeout = 3")
+    (root / "gw.toml").write_text(text)
+    made = prepared(root, 1, connectors=True)
+    written, theirs = schema.load(made.gateways["gw"].config), schema.load(root / "gw.toml")
+    table = written.source["plc"]
+    assert table["type"] == kind and table["timeout"] == 3 and "://127.0.0.1:" in table["url"]
+    assert not set(table) & set(served.SECURITY)
+    assert written.asset["pump-1"].channels == theirs.asset["pump-1"].channels
+    machine = made.gateways["gw"].machines["plc"]
+    told = msgspec.json.decode(machine.plan.read_bytes())
+    assert told["tags"] == {"ns=2;s=Pump1.Current": "current_A", "ns=2;s=Pump1.Flow": "flow"}
+
+
+def test_what_cannot_be_served_is_replayed_as_a_file_and_said(tmp_path: Path) -> None:
+    root = one_gateway(tmp_path / "user")
+    text = (root / "gw.toml").read_text().replace("ns=2;s=Pump1.Flow", "Pump*/Flow")
+    (root / "gw.toml").write_text(text)
+    made = prepared(root, 1, connectors=True)
+    assert schema.load(made.gateways["gw"].config).source["plc"]["type"] == "files"
+    assert any("tag 'Pump*/Flow' is a path with a wildcard" in word for word in made.words)
+
+
+TAGS = {
+    "ns=2;s=a": "",
+    "nsu=urn:plc;i=7": "",
+    "Pump1/Current": "",
+    "/Objects/2:Pump1/2:Current": "",
+    "i=2258": "namespace 0",
+    "ns=2;s=a#Axis.Rms": "a field",
+    "Pump*/Current": "wildcard",
+    "/Types/0:a": "/Objects",
+}
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_tags_that_cannot_be_served_are_known(tag: str) -> None:
+    why = opcua_tags.why_not(tag)
+    assert TAGS[tag] in why and bool(why) == bool(TAGS[tag])
+
+
+def test_messages_are_as_the_gateway_reads_them() -> None:
+    tags = {"line/state#/m/current": "a", "line/state#/m/job": "b", "line/flow": "c", "line/dead": "d"}
+    columns = {column: [tag] for tag, column in tags.items()}
+    steps = [Step(0.0, "a", 1.5), Step(0.0, "b", "J1"), Step(0.0, "c", 7.0), Step(0.0, "d", None)]
+    at = 1_772_352_000.25
+    reader = Reader(list(tags), Payload(url="mqtt://127.0.0.1", time="/ts"))
+    sent = messages(columns, steps, "/ts", at)
+    readings, complaints = reader.read("line/state", sent["line/state"], 0)
+    assert {r.tag: r.value for r in readings} == {"line/state#/m/current": 1.5, "line/state#/m/job": "J1"}
+    assert {r.time_ns for r in readings} == {1_772_352_000_250_000_000} and not complaints
+    plain = Reader(list(tags), Payload(url="mqtt://127.0.0.1"))
+    assert plain.read("line/flow", sent["line/flow"], 5)[0] == [Reading("line/flow", 5, 7.0)]
+    assert plain.read("line/dead", sent["line/dead"], 5)[0][0].quality is Quality.BAD
+
+
+def test_connectors_run_in_real_time(tmp_path: Path) -> None:
+    found = CliRunner().invoke(main, ["rehearse", str(tmp_path), "--connectors", "--speed", "5"])
+    assert found.exit_code == 1 and "--connectors runs in real time, so --speed is 1 then; got 5" in found.stderr
