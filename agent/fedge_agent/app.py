@@ -59,6 +59,7 @@ from .samples.event_book import EventBook
 from .samples.inspection import Mistake, Verdicts
 from .samples.label_book import Follower, LabelBook, Subject
 from .samples.question_book import QuestionBook
+from .samples.reservoir import Reservoir
 from .samples.store import SampleStore
 from .samples.tables import SAMPLES_FILE
 from .sources import registry as sources
@@ -95,6 +96,7 @@ class App:
             self._open_databases(state, opened)
             self._identity = self._load_identity(state)
             self._uplink = Uplink(self._identity) if self._identity else None
+            self._reservoirs = {name: Reservoir(name) for name in config.asset}
             self._models = {name: self._participant(name, state) for name in config.model}
             self._assets = {name: self._asset(name) for name in config.asset}
             self._open_labels(state, opened)
@@ -119,7 +121,7 @@ class App:
             )
             self._overview = seen = self._view(started)
             held = {"/held-orders": self._spool.held_in_memory, "/held-events": self._book.held}
-            more = {"/decisions": seen.decisions, "/orders": seen.orders, **held}
+            more = {"/decisions": seen.decisions, "/orders": seen.orders, "/comparison": seen.comparison, **held}
             self._page = service.Page(where, Metrics(seen).text, seen.status, seen.healthy, more)
             self._opened = opened.pop_all()
 
@@ -312,6 +314,7 @@ class App:
             self._plans[name],
             self._book,
             Asker(self.config.agent.name, name, self._samples, self._questions, self._book),
+            {n: self._reservoirs[n] for n in assets},
         )
 
     def _asset(self, name: str) -> Asset:
@@ -329,6 +332,7 @@ class App:
             self._spool.silence_state(name),
             self._book,
             len(self.config.asset),
+            self._reservoirs[name],
         )
 
     def _station_files(self, looks: dict[str, Inspection], folder: Path) -> list[Follower]:

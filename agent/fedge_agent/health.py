@@ -159,6 +159,11 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
             "Windows on which this site's own model or the release decided alone, as the other overflowed, by model",
             {k: v["decided_by_one"] for k, v in status["models"].items()},
         ),
+        (
+            "statistics_sent",
+            "Statistics of this site sent and stored, by model",
+            {k: v["statistics"]["sent"] for k, v in status["models"].items()},
+        ),
         ("gaps", "Gaps longer than a window, by asset", {k: v["counters"]["gaps"] for k, v in assets.items()}),
         (
             "clock_jumps",
@@ -366,6 +371,16 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
         ),
         ("suppressed_events", "Events not sent, by what is shelved", {s["subject"]: s["suppressed"] for s in shelved}),
         ("baseline", "Part of its baseline that an asset has, 1: all", baselines),
+        (
+            "statistics_sites",
+            "Sites of the statistics that this one is compared with, by model; 0: none yet",
+            {k: v["statistics"]["sites"] or 0 for k, v in models.items()},
+        ),
+        (
+            "channels_that_differ",
+            "Channels unlike those of other sites, by asset",
+            {a: len(found) for v in models.values() for a, found in v["statistics"]["stand_out"].items()},
+        ),
         ("rss_mib", "Resident memory, MiB", {"agent": status["rss_mib"]}),
         ("questions_open", "Questions that wait for an answer", {"agent": len(status["questions"]["open"])}),
         ("privacy_epsilon", "Privacy budget, by model", {k: v["epsilon"] for k, v in private.items()}),

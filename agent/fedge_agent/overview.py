@@ -87,6 +87,10 @@ class Overview:
         """The recent decisions of each asset."""
         return {name: list(asset.recent()) for name, asset in self.assets.items()}
 
+    def comparison(self) -> dict[str, Any]:
+        """The machines beside those of other sites, by model."""
+        return {name: model.statistics.comparison() for name, model in self.models.items()}
+
     def orders(self) -> dict[str, Any]:
         """Events that failed and are tried again, by output: what `fedge-agent order` cannot read from the spool."""
         return {name: output.failing() for name, output in self.outputs.items()}

@@ -17,7 +17,7 @@ from fedge_models.system.command_line import Group
 from fedge_models.system.text import printable
 
 from ..health import PROGRAM
-from . import event, label, model, opcua, order, question, recorded, status
+from . import compare, event, label, model, opcua, order, question, recorded, status
 from .options import config_option, json_option, load_config
 
 
@@ -28,7 +28,14 @@ def main() -> None:
 
 
 TRAINING = (model.model_group, recorded.train, recorded.evaluate)
-OPERATING = (label.label, question.question_group, event.event_group, order.order_group, status.status)
+OPERATING = (
+    label.label,
+    question.question_group,
+    event.event_group,
+    order.order_group,
+    status.status,
+    compare.compare,
+)
 for command in (*TRAINING, opcua.trust, opcua.browse, *OPERATING):
     main.add_command(command)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fedge_models.system.text import counted
+from fedge_models.system.text import counted, printable
 
 from ..machines.condition_words import duration, names
 from . import event_lines, how_sure, question_lines, status_assets, storage_lines
@@ -46,11 +46,20 @@ def lines(table: Mapping[str, Any], config_path: Path) -> list[Line]:
     for kind in KINDS:
         described = {name: describe[kind](entry) for name, entry in table[kind].items()}
         made += [Line(f"{kind[:-1]} {name}: {line.text}", line.problems) for name, line in described.items()]
+        made += _unlike(table[kind]) if kind == "models" else []
         if not table[kind]:
             made.append(Line(f"no {kind}: add [{kind[:-1]}.NAME] to {config_path}"))
     made += [Line(text) for text in event_lines.of_status(table["event_book"])]
     made += [Line(text) for text in question_lines.of_status(table["questions"])]
     return [*made, *_tag_labels(table["assets"]), *_labels(table["labels"]), *_whole(table)]
+
+
+def _unlike(models: Mapping[str, Any]) -> Iterable[Line]:
+    """Lines of the channels that are unlike those of other sites."""
+    found = [line for entry in models.values() for line in entry["statistics"]["lines"]]
+    yield from (Line(f"unlike other sites: {line}") for line in found[:MOST])
+    if len(found) > MOST:
+        yield Line(f"unlike other sites: {len(found) - MOST} more channels; see fedge-agent compare")
 
 
 def _tag_labels(assets: Mapping[str, Any]) -> Iterable[Line]:
@@ -124,6 +133,7 @@ def _model(entry: dict[str, Any]) -> Line:
         wild += f", {n:,} lost their label, as the model has none of that name"
     far = names(entry["doubtful_channels"])
     doubt = f"; many values of {far} lie far from all others: if they stand for no value, set its range" if far else ""
+    doubt += _statistics(entry["statistics"])
     changed = (
         f"; {counted(n, 'change')} made in its file: see --json or the log" if (n := len(entry["file_changes"])) else ""
     )
@@ -138,6 +148,21 @@ def _model(entry: dict[str, Any]) -> Line:
 def _left(labels: dict[str, float]) -> list[str]:
     """Labels that the release decides; with how much it counts where it sees them in samples of other labels."""
     return [name if n == 1 else f"{name} (counts {n:.0%}, as it is seen where it is not)" for name, n in labels.items()]
+
+
+def _statistics(entry: dict[str, Any]) -> str:
+    """What is known of other sites, or why nothing is; nothing where the owner wants no statistics."""
+    if entry["off"]:
+        return ""
+    if entry["refused"]:
+        return f"; statistics not exchanged: {printable(entry['refused'])}"
+    if entry["sites"]:
+        count = sum(map(len, entry["stand_out"].values()))
+        differ = f"{counted(count, 'channel')} unlike theirs" if count else "all channels like theirs"
+        return f"; compared with {counted(entry['sites'] - 1, 'site')}: {differ}"
+    if entry["sent"]:
+        return "; statistics sent, too few sites have sent theirs to compare with"
+    return f"; statistics from {entry['needs']} windows on (has {entry['windows']})"
 
 
 def decides_with(release: int, own_share: float | None) -> str:

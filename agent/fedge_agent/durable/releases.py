@@ -39,7 +39,7 @@ UNSEALED = ("head.cbor", "serving.cbor", "tuned.bin")  # versions up to 0.1 wrot
 DIGEST_BYTES = 32
 GRAPHS = ("graph.onnx", "graph.copy.onnx")
 # These serve before they are stored.
-OF_SAMPLES = ("scale.cbor", "limits.cbor", "own.bin", "own.cbor", "share.cbor", "calibration.cbor")
+OF_SAMPLES = ("scale.cbor", "limits.cbor", "own.bin", "own.cbor", "share.cbor", "calibration.cbor", "statistics.cbor")
 RETRY_S = 10.0
 LOSSES = {
     **dict.fromkeys(GRAPHS, "the model is read from its copy, or fetched again"),
@@ -51,6 +51,7 @@ LOSSES = {
     "own.cbor": "how old this site's own model is stays unknown until it is trained again",
     "calibration.cbor": "probabilities are calibrated again by the stored samples",
     "share.cbor": "how much this site's own model counts is found again from the stored samples",
+    "statistics.cbor": "statistics of this site are made of new windows only",
     "scale.cbor": "the standardisation of this site is fitted again to the stored samples",
     "limits.cbor": "the limits of machines are made again from the stored samples",
 }
@@ -179,6 +180,14 @@ class ChainStore:
     def load_calibration(self) -> bytes | None:
         """How they were."""
         return self._read("calibration.cbor")
+
+    def save_statistics(self, data: bytes) -> None:
+        """Store the readings that statistics are made of."""
+        self._write("statistics.cbor", data)
+
+    def load_statistics(self) -> bytes | None:
+        """The readings that they were made of."""
+        return self._read("statistics.cbor")
 
     def save_scale(self, shape: tuple[int, ...], scale: Scale, samples: int, recipe: bytes = b"") -> None:
         """Store the standardisation of what serves; samples: how many it was fitted on; recipe: how those are made."""

@@ -50,8 +50,10 @@ from ..learning.serving import Serving
 from ..learning.training import Data, Trained
 from ..samples.baseline import Plan, Progress
 from ..samples.event_book import EventBook
+from ..samples.reservoir import Reservoir
 from ..samples.store import SampleStore
 from .identity import Identity
+from .statistics import StatisticsPart
 from .uplink import Uplink
 
 logger = logging.getLogger(__name__)
@@ -99,6 +101,7 @@ class Participant:
         plans: Mapping[str, Plan] | None = None,
         events: EventBook | None = None,
         asker: Asker | None = None,
+        machines: Mapping[str, Reservoir] | None = None,
     ) -> None:
         self.name, self.config = name, config
         self.problem: str | None = None
@@ -114,6 +117,7 @@ class Participant:
         self._schedule, self._alone = Schedule(config.training), AloneSchedule(config.training)
         self._asker = asker
         self._head: Release | None = None
+        self.statistics = StatisticsPart(name, config, self.model, machines or {}, self._chain, spool, identity, uplink)
         self._waits_for_start = False  # for a model of the federation that makes samples otherwise than the file here
         self._changes: tuple[str, ...] = ()  # of the configured file, as it was taken in
         self._next_poll, self._reachable = 0.0, True
@@ -162,6 +166,7 @@ class Participant:
     def stop(self) -> None:
         """Stop the thread after its current batch or call."""
         self._worker.stop(STOP_S)
+        self.statistics.keep(time.monotonic(), at_once=True)
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
@@ -193,6 +198,7 @@ class Participant:
             else {"base": update.base, "sequence": update.sequence, "outcome": update.outcome or "waiting"},
             "privacy": budget.status(self._spool.privacy_spent(self.name), privacy, self.name) if privacy else None,
             "asked": self._asked(),
+            "statistics": self.statistics.status(),
             "reachable": self._reachable,
             "contact_age_s": None if self._contact is None else round(time.monotonic() - self._contact, 1),
             "problem": self.problem or self._worker.problem,
@@ -314,10 +320,12 @@ class Participant:
     def step(self) -> None:
         """Exchange what waits with the aggregator, if it is time, and train if it is due."""
         self._chain.write_held(time.monotonic())
+        self.statistics.keep(time.monotonic())
         if self._uplink is not None and time.monotonic() >= self._next_poll:
             self._uplink.keep_certificate(time.time())
             self._send()
             self._fetch()
+            self.statistics.step(time.monotonic())
             self._reachable, self._contact = True, time.monotonic()
             self._back_off.reset()
             self._state(None)

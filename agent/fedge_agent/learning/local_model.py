@@ -114,6 +114,11 @@ class LocalModel:
         return self._adopted.graph if self._adopted else None
 
     @property
+    def digest(self) -> bytes:
+        """The SHA-256 of the model file; empty without one."""
+        return self._adopted.digest if self._adopted else b""
+
+    @property
     def tuned(self) -> bool:
         """Whether the weights that serve were tuned to the machines here."""
         return self._adopted is not None and self._adopted.weights.tuned

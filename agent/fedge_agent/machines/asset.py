@@ -25,6 +25,7 @@ from ..health import Latency
 from ..learning.serving import Serving
 from ..samples.event_book import EventBook
 from ..samples.label_values import TargetValue
+from ..samples.reservoir import Reservoir
 from ..samples.store import SampleStore
 from ..types import AlertState, Batch, Decision, Event, EventState, SilenceState, Window
 from ..windows.context import Context
@@ -74,8 +75,9 @@ class Asset:
         silence: SilenceState = SilenceState(),  # noqa: B008  # frozen
         events: EventBook | None = None,
         assets: int = 1,
+        reservoir: Reservoir | None = None,
     ) -> None:
-        """assets: how many there are at this gateway."""
+        """assets: how many there are at this gateway; reservoir: what statistics are made of."""
         self.name, self.config, self.participant = name, config, participant
         self._latency = latency
         self._card: Card | None = None
@@ -94,6 +96,7 @@ class Asset:
         self._history = History(name, config, participant.config, past, self._samples, latency.record)
         self._context = Context(config.context) if config.context else None
         self._watch = Watch(time.monotonic())
+        self._reservoir = reservoir or Reservoir(name)
         self._gappy = self._undecided = self._undefined = 0
         self.can_wait = False  # its sources hold a stored past: windows wait for what it lacks to decide
         self.past: frozenset[str] = frozenset()  # its sources, where all of them hold a stored past
@@ -182,12 +185,15 @@ class Asset:
             self._gappy += refused
             self._undefined += not refused
             return
+        self._reservoir.take(window.values, window.end_ns)
         context = self._context.at(window.end_ns) if self._context is not None else NO_CONTEXT
         self.newest = Glance(window, features)
         serving = self.participant.serving
         if serving is not None:
             self._decide_early(serving)
-            self._take(self._decider.decide(serving, window, features, context), actual, window)
+            decision = self._decider.decide(serving, window, features, context)
+            self._take(decision, actual, window)
+            self._reservoir.score(decision.score, decision.threshold)
         elif self.past:
             self._early.append(Learnt(window, features, actual, context))
         else:
@@ -220,6 +226,7 @@ class Asset:
         self._events.begin(card, found)
         self._samples.begin(card, found, self.participant.config.training.holdout)
         self._windows.begin(card, found)
+        self._reservoir.begin(tuple(c.name for c in card.channels), found.span_ns)
         self._card, self._dependants = card, dependants(card.formulas)
         return True
 

@@ -12,6 +12,8 @@ from . import units
 from .over_sites import Summary
 from .units import Three
 
+FENCE = 1.5  # spans of the published medians
+UNLIKE = 3.0  # by which factor a spread may differ from the usual one before it is said
 VARIES = 4  # bins from the 10 % to the 90 % quantile, from which on a channel is said to vary
 SWAPPED = "as {} is at the others, and the other way round: are the tags swapped?"
 
@@ -42,7 +44,7 @@ class Difference(msgspec.Struct, frozen=True):
     others: int = 0  # sites, without this one
     below: int = 0  # of them, at least so many have a lower median
     above: int = 0  # a higher one
-    differs: bool = False  # its median is beyond the others' range, and beyond the medians of nearly all
+    differs: bool = False  # its median is far from those of the others (`_is_outlying`)
     distance: float = 0.0  # of the medians, in widths of the others' range
     hint: str = ""  # what may be the reason
 
@@ -61,10 +63,6 @@ def _one(name: str, unit: str, own: Own | None, over: Summary | None) -> Differe
         return Difference(name, unit, own, usual, 0 if over is None else over.sites - 1)
     usual, others = over.usual, over.sites - 1
     below, above = _ranked(own, over)
-    beyond = own.middle > usual[2] if below > above else own.middle < usual[0]
-    nearly_all = over.sites - max(1, over.sites // 10)
-    hint = units.guess(own.three, usual, unit) or ""
-    varies = usual[2] - usual[0] > VARIES * over.width
     return Difference(
         name,
         unit,
@@ -73,9 +71,9 @@ def _one(name: str, unit: str, own: Own | None, over: Summary | None) -> Differe
         others,
         min(below, others),
         min(above, others),
-        differs=beyond and max(below, above) >= nearly_all,
+        differs=_is_outlying(own.middle, over),
         distance=_distance(own.three, usual),
-        hint=units.CONSTANT if own.constant and varies and not hint else hint,
+        hint=units.guess(own.three, usual, unit) or _spread_words(own, over),
     )
 
 
@@ -85,6 +83,29 @@ def _ranked(own: Own, over: Summary) -> tuple[int, int]:
     below = [rank for rank, median in known if median < place]
     above = [over.sites + 1 - rank for rank, median in known if median > place]
     return max(below, default=0), max(above, default=0)
+
+
+def _is_outlying(middle: float, over: Summary) -> bool:
+    """Whether a median lies further from the published ones than so many times their span, or half the usual range.
+
+    Among machines that differ a little one is always the highest; the fence is Tukey's (1977), over order statistics.
+    """
+    lowest, highest = min(over.medians) * over.width, max(over.medians) * over.width
+    low, _, high = over.usual
+    fence = max(FENCE * (highest - lowest), (high - low) / 2, over.width)
+    return not lowest - fence <= middle <= highest + fence
+
+
+def _spread_words(own: Own, over: Summary) -> str:
+    """What is to be said of a spread unlike the usual one; empty for one like it."""
+    usual, spread = over.usual[2] - over.usual[0], own.high - own.low
+    if usual <= VARIES * over.width:
+        return ""
+    if own.constant:
+        return units.CONSTANT
+    if spread > UNLIKE * usual:
+        return f"varies {spread / usual:.2g} times as much as at the others"
+    return f"varies {usual / spread:.2g} times less than at the others" if 0 < spread < usual / UNLIKE else ""
 
 
 def _distance(own: Three, usual: Three) -> float:

@@ -14,14 +14,14 @@ BARS = "▁▂▃▄▅▆▇█"
 
 def line(difference: Difference) -> str:
     """ "current_A: 12.3 (10.1–15.0) A; others 8.0–11.0 over 9 sites: higher than 9 of 9"."""
-    own = "no values yet" if difference.own is None else quantiles(difference.own.three)
-    name = printable(difference.channel)
     unit = f" {printable(difference.unit)}" if difference.unit else ""
+    own = "no values yet" if difference.own is None else f"{quantiles(difference.own.three)}{unit}"
+    name = printable(difference.channel)
     if difference.usual is None:
-        return f"{name}: {own}{unit}; nothing of other sites yet"
+        return f"{name}: {own}; nothing of other sites yet"
     low, _, high = difference.usual
     others = f"others {number(low)}–{number(high)} over {counted(difference.others, 'site')}"
-    return f"{name}: {own}{unit}; {others}{_rank(difference)}"
+    return f"{name}: {own}; {others}{_rank(difference)}"
 
 
 def quantiles(three: Three) -> str:
@@ -46,8 +46,11 @@ def rank(difference: Difference) -> str:
     below, above, others = difference.below, difference.above, difference.others
     if not others or difference.own is None:
         return ""
-    if max(below, above) > others / 2 and (difference.differs or not min(below, above)):
-        return f"{'higher' if below > above else 'lower'} than {max(below, above)} of {others}"
+    place = f"{'higher' if below > above else 'lower'} than {max(below, above)} of {others}"
+    if difference.differs:
+        return f"{place}, and far from them"
+    if not min(below, above) and max(below, above) > others / 2:
+        return f"{place}, but near them"
     return f"like the others (higher than {below}, lower than {above} of {others})"
 
 
