@@ -17,8 +17,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from dataclasses import replace as altered
 
 import numpy as np
+from msgspec.structs import replace
 
 from . import replays
 from .evidence import Floats, RoundEvidence, collect
@@ -36,6 +38,8 @@ from .suspicion import FEW, GOOD, REPLAY, Finding, Push, Usual, find, usual
 
 FEWEST = 3  # updates needed to compare any: of two that differ, neither is the odd one out
 CLAIM = 4.0  # median claims; sites differ in size, but none may become most of the data by claiming so
+DOUBT = 0.5  # of the limit: suspicion above which updates have no weight
+ALONE = 0.5  # of the blame for a push, while the node has no weight: nothing of what its data want is in the releases
 CLEARED = 0.5  # of the limit: suspicion that a node must not exceed to leave quarantine when its time is over
 
 
@@ -90,6 +94,9 @@ def assess(
     weights = _weights(after, names, evidence, claims, config)
     if config.action != "watch":
         weights |= dict.fromkeys(replaying, 0.0)
+        doubted = _doubted(after, weights, votes, minimum, config)
+        weights |= dict.fromkeys(doubted, 0.0)
+        after = {n: replace(r, doubted=n in doubted) if n in weights else r for n, r in after.items()}
     return Assessment(after, weights, evidence.groups, changes)
 
 
@@ -107,6 +114,8 @@ def _with_findings(
     level, after = usual(evidence, pushes, votes), {}
     for node, (reputation, push) in moved.items():
         found, cosine = _most_serious(evidence, node, push, level, outside), evidence.evidence[node].cosine
+        if reputation.doubted and found.kind == "push":
+            found = altered(found, blame=ALONE * found.blame)
         assessed = AssessedRound(release, round(cosine, 4), round(level.cosine, 4), found.blame, found.kind)
         after[node] = after_round(reputation, found, assessed, config)
     return after
@@ -143,6 +152,32 @@ def _suspects(
     few = sum(map(bool, votes.values())) < FEW
     over = [n for n in names if not reputations[n].quarantined and reputations[n].suspicion >= config.limit]
     return [n for n in over if not few or sum(r.blame > 0 for r in reputations[n].recent) > 1]
+
+
+def _doubted(
+    reputations: Mapping[str, Reputation],
+    weights: Mapping[str, float],
+    votes: Mapping[str, float],
+    minimum: int,
+    config: TrustConfig,
+) -> list[str]:
+    """Those that push alone, to leave out until suspicion has fallen: most rules do not weigh, so a low weight is none.
+
+    As few as may be in quarantine, none among few voters, and never so many that the rule lacks updates. Others are
+    left to quarantine: an honest site that is left out for once pointing against the others does so again the sooner.
+    """
+    having = [n for n, weight in weights.items() if weight > 0]
+    if config.action != "quarantine" or sum(map(bool, votes.values())) < FEW:
+        return []
+    doubted = [n for n in having if reputations[n].suspicion > DOUBT * config.limit and _pushes(reputations[n])]
+    most = min(int(config.most * len(weights)) - (len(weights) - len(having)), len(having) - minimum)
+    return sorted(doubted, key=lambda n: (-reputations[n].suspicion, n))[: max(0, most)]
+
+
+def _pushes(reputation: Reputation) -> bool:
+    """Whether most of what its last updates are blamed for is that they pushed alone in one direction."""
+    blamed = [(r.blame, r.kind) for r in reputation.recent]
+    return 2 * sum(b for b, kind in blamed if kind == "push") > sum(b for b, _ in blamed)
 
 
 def _begin_quarantines(
@@ -232,6 +267,8 @@ def explain(node: str, reputation: Reputation, config: TrustConfig, now: float) 
         lines.append(
             f"{node}: {what}, {reputation.credit} of {reputation.needed(config)} rounds without blame to full weight"
         )
+    if reputation.doubted:
+        lines.append(f"{node}: had no weight in its last round: suspicion above half of its limit")
     if why := reason(reputation):
         lines.append(f"{node}: suspicion {reputation.suspicion:.1f} of {config.limit:g}: {why}")
     return lines

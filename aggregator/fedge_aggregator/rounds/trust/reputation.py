@@ -65,6 +65,7 @@ class Reputation(msgspec.Struct, frozen=True, kw_only=True):
     pushed: bytes = b""  # WIDTH float32: sum of the sketches of what its updates did not share, fading
     energy: float = 0.0  # sum of their squared lengths, fading in the same way
     pushes: int | None = None  # in that sum; None: one each round
+    doubted: bool = False  # its last update had no weight, though it is not in quarantine
 
     @property
     def quarantined(self) -> bool:

@@ -111,6 +111,24 @@ def test_among_fewer_than_seven_one_odd_round_in_eight_adds_up_to_no_quarantine(
     assert fleet.inside() == ({"x0"} if found else set())
 
 
+def test_a_node_that_is_half_way_to_quarantine_has_no_weight_until_it_behaves() -> None:
+    fleet, weights = Fleet(honest=8, hostile=1, forge=slow_drift), [1.0]
+    while weights[-1] and fleet.round < 26:
+        weights.append(fleet.step().weights["x0"])
+    assert len(weights) > 8 and not fleet.inside()  # what it does in a few rounds proves little
+    assert any("had no weight" in line for line in trust.explain("x0", fleet.reputations["x0"], CONFIG, 0.0))
+    fleet.forge = None
+    weights = [fleet.step().weights["x0"] for _ in range(40)]
+    assert weights[0] == 0 and weights[-1] > 0
+    assert not any("had no weight" in line for line in trust.explain("x0", fleet.reputations["x0"], CONFIG, 0.0))
+
+
+def test_doubt_takes_no_more_weight_than_quarantine_may() -> None:
+    fleet = Fleet(honest=6, hostile=4, forge=slow_drift)
+    for _ in range(40):
+        assert sum(w == 0 for w in fleet.step().weights.values()) <= 4
+
+
 @pytest.mark.parametrize("lean", [0.0, 0.5, 1.5, 2.5])
 @pytest.mark.parametrize("lasting", [0.0, 1.0])
 def test_honest_fleet_whose_sites_differ_is_left_alone(lean: float, lasting: float) -> None:
