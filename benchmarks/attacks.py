@@ -200,7 +200,7 @@ def all_jobs(args: argparse.Namespace) -> list[Job]:
 
 def _chosen(args: argparse.Namespace) -> tuple[list[str], list[str], list[str], tuple[float, ...], int]:
     if args.quick:
-        return ["ai4i"], ["fedavg", DEFAULT], ["honest", "not_finite", "sample_inflation", "min_sum"], (0.3,), 1
+        return ["ai4i"], ["fedavg", DEFAULT], ["honest", "not_finite", "sample_inflation", "adaptive"], (0.3,), 1
     attacks = ["honest", *sorted(set(args.attack or UNDER) - {"honest"})]
     attacks += [name for attack in attacks for name in CALM.get(attack, ())]
     shares = tuple(args.share or SHARES)
