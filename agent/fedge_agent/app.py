@@ -333,6 +333,7 @@ class App:
             self._book,
             len(self.config.asset),
             self._reservoirs[name],
+            self._spool.drift_state(name),
         )
 
     def _station_files(self, looks: dict[str, Inspection], folder: Path) -> list[Follower]:

@@ -76,10 +76,22 @@ FIGURES = (
     Figure("severity", Type.TEXT, "", Of.EVENT | Of.ALERT, "low, medium or high: the highest so far"),
     Figure("since_ns", Type.INTEGER, "ns", Of.EVENT, "end of the first window of this condition; 0: not known"),
     Figure("provisional", Type.BOOLEAN, "", _BOTH, "the threshold is from before the baseline was complete"),
+    Figure("kind", Type.TEXT, "", Of.EVENT, "alert; silent: no decisions any more; drift; question: what was it then?"),
     Figure(
-        "kind", Type.TEXT, "", Of.EVENT, "alert; silent: it decided, and does so no more; question: what was it then?"
+        "reason",
+        Type.TEXT,
+        "",
+        Of.EVENT | Of.ALERT,
+        "silent: why there is no decision; drift: what; question: its text",
     ),
-    Figure("reason", Type.TEXT, "", Of.EVENT | Of.ALERT, "silent: why there is no decision; question: its text"),
+    Figure(
+        "moved",
+        Type.NUMBER,
+        "",
+        Of.EVENT,
+        "of a drift event: how far `channel` is outside what was learnt, in its usual spreads (if its spread changed: "
+        "the logarithm of how many times as wide)",
+    ),
     Figure(
         "bounds_for",
         Type.TEXT,
@@ -89,6 +101,8 @@ FIGURES = (
     ),
     Figure("alert", Type.BOOLEAN, "", Of.ALERT, "true from opened until cleared"),
     Figure("silent", Type.BOOLEAN, "", Of.ALERT, "true while the machine is silent: it decided, and does so no more"),
+    Figure("drift", Type.BOOLEAN, "", Of.ALERT, "true while the machine's inputs are outside what was learnt"),
+    Figure("drift_reason", Type.TEXT, "", Of.ALERT, "which channel drifts, and how, in words"),
 )
 
 
@@ -108,7 +122,7 @@ def of_decision(decision: Decision) -> dict[str, Any]:
 def of_event(event: Event) -> dict[str, Any]:
     """Figure -> value; what the event does not say itself is that of its decision."""
     own = {"key": event.key, "state": event.state, "severity": event.severity, "since_ns": event.since_ns}
-    own |= {"score": event.worst, "kind": event.kind, "reason": event.reason}
+    own |= {"score": event.worst, "kind": event.kind, "reason": event.reason, "moved": event.moved}
     return {name: own[name] if name in own else getattr(event.decision, name) for name in _OF_EVENTS}
 
 

@@ -271,6 +271,10 @@ def _sureness(models: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
     ]
 
 
+def _moved(assets: dict[str, Any]) -> dict[str, float]:
+    return {f"{name}/{c}": found["moved"] for name, v in assets.items() for c, found in v["inputs"]["columns"].items()}
+
+
 def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
     outputs, models, assets = status["outputs"], status["models"], status["assets"]
     served = {k: v["release"] for k, v in models.items() if v["release"] is not None}
@@ -336,6 +340,16 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
         ),
         *_sureness(models),
         (
+            "not_ready",
+            "1 while stored samples are too few, or lack labels, to train on, by model",
+            {k: float(bool(v["readiness"]["lack"])) for k, v in models.items() if v["readiness"]["trains"]},
+        ),
+        (
+            "data_remarks",
+            "What is doubtful about the stored samples of an asset's machine, how many remarks, by asset",
+            {a: len(said) for v in models.values() for a, said in v["readiness"]["remarks"].items()},
+        ),
+        (
             "wild_samples",
             "Stored samples left out of limit and training, by model",
             {k: v["left_out"] for k, v in models.items()},
@@ -362,6 +376,21 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
             "gap_share",
             "Share of recent windows with too many gaps, by asset",
             {k: v["gaps"] for k, v in conditions.items()},
+        ),
+        (
+            "outside_share",
+            "Share of recent windows outside what was learnt of the machine's inputs, by asset",
+            {k: v["inputs"]["outside_share"] for k, v in assets.items() if v["inputs"]["outside_share"] is not None},
+        ),
+        (
+            "drift",
+            "1 while a drift of the machine's inputs is open, by asset",
+            {k: float(v["inputs"]["open"]) for k, v in assets.items()},
+        ),
+        (
+            "drift_moved",
+            "How far a channel is outside what was learnt, in its usual spreads, by asset/channel",
+            _moved(assets),
         ),
         ("unmatched_labels", "Labels of no sample, by asset", {k: v["unmatched"] for k, v in status["labels"].items()}),
         (

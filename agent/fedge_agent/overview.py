@@ -17,6 +17,7 @@ from .federation.identity import Identity
 from .federation.participant import Participant
 from .federation.uplink import Uplink
 from .health import Latency, rss_mib
+from .machines import data_remarks
 from .machines.asset import Asset
 from .machines.condition import Condition, SourceFacts
 from .machines.condition_words import plain
@@ -60,6 +61,7 @@ class Overview:
     def status(self) -> dict[str, Any]:
         """The status page, as plain data."""
         conditions = self._conditions()
+        assets = {n: {**a.status(), "condition": plain(conditions[n])} for n, a in self.assets.items()}
         return {
             "name": self.name,
             "node": self.identity.node if self.identity else None,
@@ -68,8 +70,8 @@ class Overview:
             "rss_mib": round(rss_mib(), 1),
             "latency": self.latency.status(),
             "sources": {n: s.status() for n, s in self.sources.items()},
-            "assets": {n: {**a.status(), "condition": plain(conditions[n])} for n, a in self.assets.items()},
-            "models": {n: m.status() for n, m in self.models.items()},
+            "assets": assets,
+            "models": {n: _with_remarks(m.status(), assets) for n, m in self.models.items()},
             "outputs": {n: o.status(self.events.overflowed[n]) for n, o in self.outputs.items()},
             "inbox": {**self.inbox.status(), "problem": self.progress.problem},
             "labels": self.labels.status(),
@@ -144,6 +146,15 @@ class Overview:
             "copies": self.folder.copies,
             "damaged": self.folder.damaged(),
         }
+
+
+def _with_remarks(model: dict[str, Any], assets: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's status, with what never became a sample of its machines' data."""
+    remarks = model["readiness"]["remarks"]
+    for asset in remarks.keys() & assets.keys():
+        remarks[asset] += data_remarks.of_windows(assets[asset])
+    model["readiness"]["remarks"] = {asset: said for asset, said in remarks.items() if said}
+    return model
 
 
 def _other_than(said: str | None, problem: str | None) -> str | None:

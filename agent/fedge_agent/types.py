@@ -113,16 +113,18 @@ class Event(msgspec.Struct, frozen=True):
     worst: float  # score since the event was opened
     severity: str = "low"  # "low" | "medium" | "high": the highest so far, from score and persistence
     since_ns: int = 0  # end of the first window of those in a row that made this event; 0: not known
-    # "alert"; SILENT: the machine decided, and does so no more (opened), or again (cleared); QUESTION: somebody is
-    # asked what a window was (opened), and need not answer any more (cleared).
+    # "alert"; SILENT: the machine decided, and does so no more (opened), or again (cleared); DRIFT: its inputs are
+    # outside what was learnt (opened), or within it again (cleared); QUESTION: somebody is asked what a window was
+    # (opened), and need not answer any more (cleared).
     kind: str = "alert"
-    reason: str = ""  # SILENT: why, in words; QUESTION: the question
+    reason: str = ""  # SILENT: why, in words; DRIFT: what; QUESTION: the question
     beside: bool = False  # another alert of the asset is open: of now, or of a history that a source sends afterwards
+    moved: float = 0.0  # DRIFT: how far the channel is outside what was learnt, in its usual spreads
 
     @property
     def alert(self) -> bool:
-        """Whether the asset is in alarm after this event; one that is silent may be, or not."""
-        return self.kind not in (SILENT, QUESTION) and (self.state != "cleared" or self.beside)
+        """Whether the asset is in alarm after this event; one that is silent, or drifts, may be, or not."""
+        return self.kind == ALERT and (self.state != "cleared" or self.beside)
 
     @property
     def lane(self) -> str:
@@ -134,21 +136,26 @@ class Event(msgspec.Struct, frozen=True):
         """Whether the asset is silent after this event."""
         return self.kind == SILENT and self.state != "cleared"
 
+    @property
+    def drifts(self) -> bool:
+        """Whether the asset's inputs are outside what was learnt after this event."""
+        return self.kind == DRIFT and self.state != "cleared"
 
-SILENT = "silent"  # kind of an event, label of its decision, and how the last part of its key begins
+
+ALERT = "alert"  # kind of an event
+# The same, and how the last part of its key begins; of the first two, the label of its decision.
+SILENT, DRIFT, QUESTION = "silent", "drift", "question"
 
 
-QUESTION = "question"  # kind of an event, and how the last part of its key begins
+def kind_of(key: str) -> str:
+    """Kind of the event with this key."""
+    name = key.rpartition(":")[2]
+    return next((kind for kind in (SILENT, DRIFT, QUESTION) if name.startswith(f"{kind}-")), ALERT)
 
 
 def is_question(key: str) -> bool:
     """Whether an event's key is that of a question."""
-    return key.rpartition(":")[2].startswith(f"{QUESTION}-")
-
-
-def is_silent(key: str) -> bool:
-    """Whether an event's key is that of a silence."""
-    return key.rpartition(":")[2].startswith(f"{SILENT}-")
+    return kind_of(key) == QUESTION
 
 
 SEVERITIES = ("low", "medium", "high")  # of an event
@@ -188,7 +195,23 @@ class SilenceState(msgspec.Struct, frozen=True):
     run: str = ""  # the start of the agent that opened the last event, as its key names it
 
 
-EventState = AlertState | SilenceState  # what an event leads to; stored with it
+@known
+class DriftState(msgspec.Struct, frozen=True):
+    """State of the drift of an asset's inputs that must survive a restart: kill -9 neither repeats nor forgets it."""
+
+    number: int = 0  # of the last event
+    opened: bool = False
+    since_ns: int = 0  # source time of the first block outside, of the open event
+    time_ns: int = 0  # end of the newest window that this state includes
+    reason: str = ""  # of the open event
+    channel: str = ""  # furthest outside
+    moved: float = 0.0
+    run: str = ""  # the start of the agent that opened the last event, as its key names it
+    low: list[float] = []  # range of blocks that was accepted as normal (`learning.reference`): (2, columns), in a row
+    high: list[float] = []
+
+
+EventState = AlertState | SilenceState | DriftState  # what an event leads to; stored with it
 
 
 class Label(NamedTuple):

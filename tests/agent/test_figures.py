@@ -59,7 +59,7 @@ CREATE INDEX waiting ON events (output, refused, id);
 @pytest.mark.parametrize(("event", "body"), [*zip((OPENED, RAISED, CLEARED), OLD, strict=True)])
 def test_log_writes_what_it_always_wrote_and_what_came_since(tmp_path: Path, event: Event, body: bytes) -> None:
     LogOutput("log", LogConfig(path=tmp_path / "events.jsonl")).deliver(event)
-    since = b',"provisional":false,"kind":"alert","reason":"","bounds_for":""}\n'
+    since = b',"provisional":false,"kind":"alert","reason":"","moved":0.0,"bounds_for":""}\n'
     assert (tmp_path / "events.jsonl").read_bytes() == body[:-1] + since
 
 
@@ -113,18 +113,19 @@ def test_names_that_users_know_stay() -> None:
         *tables,
     )
     assert set(event_fields.FIELDS) == {
-        *("key", "state", "severity", "since_ns", "kind", "reason"),
+        *("key", "state", "severity", "since_ns", "kind", "reason", "moved"),
         *("time", "cause", "summary", "outcome", "priority"),
         *common,
     }
     assert set(opcua.OF_EVENTS) == {
-        *("key", "state", "severity", "since_ns", "kind", "reason", "alert", "silent"),
+        *("key", "state", "severity", "since_ns", "kind", "reason", "moved"),
+        *("alert", "silent", "drift", "drift_reason"),
         *common,
     }
     assert set(opcua.OF_DECISIONS) == {"missing", "latency_s", "bounds", *common}
     assert set(opcua_server.VARIABLES) == {
         *("Score", "Threshold", "Label", "Channel", "Alert", "Severity", "HoursLeft", "HoursLeftAtLeast"),
-        *("Model", "Release", "Missing", "Provisional", "Silent", "Reason", "BoundsFor"),
+        *("Model", "Release", "Missing", "Provisional", "Silent", "Reason", "BoundsFor", "Drift", "DriftReason"),
     }
     assert set(sparkplug.METRICS) == {"missing", "bounds", *common} - {"asset", "time_ns"}
 

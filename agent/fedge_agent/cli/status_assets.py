@@ -13,6 +13,7 @@ from fedge_models.system.text import counted
 from ..machines.condition import Condition, State
 from ..machines.condition_words import duration, likeness, merged, names, words
 from ..types import SEVERITIES
+from . import drift_lines
 
 Entries = dict[str, dict[str, Any]]
 Said = tuple[str, tuple[str, ...]]  # the line without its problems, and the problems
@@ -47,6 +48,7 @@ def lines(assets: Mapping[str, dict[str, Any]]) -> list[Said]:
     quiet = [n for n in fine if not assets[n]["alert"]["opened"]]
     made = [_of_condition(those, conditions, assets) for those in _alike(bad, lambda n: likeness(conditions[n]))]
     made += [(f"asset {n}: {_decision(assets[n])}", ()) for n in alarmed[:ALONE]]
+    made += drift_lines.problems(assets)
     made += [_together(alarmed[ALONE:], assets)] if alarmed[ALONE:] else []
     made += [_of_condition(those, conditions, assets) for those in _alike(others, lambda n: likeness(conditions[n]))]
     if len(quiet) <= ALONE:
@@ -81,7 +83,8 @@ def _decision(entry: dict[str, Any]) -> str:
     gaps = f"; {100 * condition['gaps']:.0f} % of the last windows have gaps" if condition["gaps"] else ""
     limit = f"of {last['threshold']:.4g}" if last["threshold"] is not None else "without a limit"
     limit += " (provisional)" if last.get("provisional") else ""
-    events = f"{counted(entry['events'], 'event')}{_unused(entry)}{_breaks(entry)}{_undecided(entry)}"
+    inputs = drift_lines.of_inputs(entry["inputs"])
+    events = f"{counted(entry['events'], 'event')}{_unused(entry)}{_breaks(entry)}{_undecided(entry)}{inputs}"
     return f"{last['label']}, score {last['score']:.4g} {limit}{left}{alert}{gaps}; {events}"
 
 

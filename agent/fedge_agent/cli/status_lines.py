@@ -141,7 +141,8 @@ def _model(entry: dict[str, Any]) -> Line:
     said = [how_sure.intervals(entry["intervals"]), how_sure.calibration(entry["calibration"])]
     sure = "".join(f"; {text}" for text in said if text)
     samples = f"{_samples(entry['samples'])}{wild}{judged}"
-    text = f"{serves}, {samples}, {_update(entry)}{privacy}{_age(entry['age'])}{sure}{doubt}{changed}"
+    more = f"{privacy}{_readiness(entry['readiness'])}{_age(entry['age'])}{sure}{doubt}{changed}"
+    text = f"{serves}, {samples}, {_update(entry)}{more}"
     return Line(text, (entry["problem"],) if entry["problem"] else ())
 
 
@@ -174,6 +175,17 @@ def decides_with(release: int, own_share: float | None) -> str:
     if own_share == 1:
         return f"this site's own model alone, as release {release} is clearly worse here"
     return f"release {release} and this site's own model, which counts {own_share:.0%}"
+
+
+def _readiness(entry: dict[str, Any]) -> str:
+    """Why no training comes, and what is doubtful about the data; empty where nothing is."""
+    if not entry["trains"]:
+        return ""
+    text = f"; not ready to train: {entry['lack']}" if entry["lack"] else ""
+    alike: dict[str, list[str]] = {}
+    for asset, remarks in entry["remarks"].items():
+        alike.setdefault("; ".join(remarks), []).append(asset)
+    return text + "".join(f"; data of {names(those)}: {said}" for said, those in alike.items())
 
 
 def _age(entry: dict[str, Any]) -> str:

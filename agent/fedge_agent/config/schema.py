@@ -157,6 +157,9 @@ class When(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     high: Level = Level(score=4.0, after=Seconds(8 * 3600))
     silent_for: Seconds = Seconds(3600)  # without a decision, after which a `silent` event opens; 0: never
     silent_severity: Literal["low", "medium", "high"] = "low"  # of such an event
+    drift_for: Seconds = Seconds(3600)  # operation with inputs outside what was learnt, for a `drift` event; 0: never
+    drift_severity: Literal["low", "medium", "high"] = "low"  # of such an event
+    drift_baseline: Seconds = Seconds(86400)  # operation that must be learnt from before one opens
 
 
 class AssetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..types import QUESTION, SILENT, AlertState, Event, EventState
+from ..types import ALERT, AlertState, DriftState, Event, EventState, SilenceState
 from . import event_record
 
 SPOOL_FILE = "spool.sqlite"  # in the state folder
@@ -38,7 +38,9 @@ CREATE TABLE IF NOT EXISTS opened (
     output TEXT NOT NULL, key TEXT NOT NULL, asset TEXT NOT NULL, PRIMARY KEY (output, key));
 CREATE TABLE IF NOT EXISTS alerts (asset TEXT PRIMARY KEY, state BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS silences (asset TEXT PRIMARY KEY, state BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS drifts (asset TEXT PRIMARY KEY, state BLOB NOT NULL);
 """
+TABLES: dict[type[EventState], str] = {AlertState: "alerts", SilenceState: "silences", DriftState: "drifts"}
 ADDED = {  # columns that a file of an earlier version lacks
     "asset": "TEXT NOT NULL DEFAULT ''",
     "key": "TEXT NOT NULL DEFAULT ''",
@@ -124,11 +126,11 @@ class EventQueue(abc.ABC):
                     continue
                 sql = "INSERT INTO events (output, event, asset, key, state, noted) VALUES (?, ?, ?, ?, ?, ?)"
                 db.execute(sql, (output, *row))
-            if event.state == "opened" and event.kind not in (SILENT, QUESTION):
+            if event.state == "opened" and event.kind == ALERT:
                 db.execute("DELETE FROM opened WHERE output = '' AND asset = ?", (asset,))
             if state is None:
                 return full
-            table = "alerts" if isinstance(state, AlertState) else "silences"
+            table = TABLES[type(state)]
             sql = f"INSERT OR REPLACE INTO {table} VALUES (?, ?)"  # noqa: S608
             db.execute(sql, (asset, msgspec.json.encode(state)))
         return full

@@ -39,7 +39,10 @@ UNSEALED = ("head.cbor", "serving.cbor", "tuned.bin")  # versions up to 0.1 wrot
 DIGEST_BYTES = 32
 GRAPHS = ("graph.onnx", "graph.copy.onnx")
 # These serve before they are stored.
-OF_SAMPLES = ("scale.cbor", "limits.cbor", "own.bin", "own.cbor", "share.cbor", "calibration.cbor", "statistics.cbor")
+OF_SAMPLES = (
+    *("scale.cbor", "limits.cbor", "own.bin", "own.cbor", "share.cbor", "inputs.cbor"),
+    *("calibration.cbor", "statistics.cbor"),
+)
 RETRY_S = 10.0
 LOSSES = {
     **dict.fromkeys(GRAPHS, "the model is read from its copy, or fetched again"),
@@ -50,6 +53,7 @@ LOSSES = {
     "own.bin": "this site's own model begins again from the model file",
     "own.cbor": "how old this site's own model is stays unknown until it is trained again",
     "calibration.cbor": "probabilities are calibrated again by the stored samples",
+    "inputs.cbor": "what was learnt of the machines' inputs is found again from the stored samples",
     "share.cbor": "how much this site's own model counts is found again from the stored samples",
     "statistics.cbor": "statistics of this site are made of new windows only",
     "scale.cbor": "the standardisation of this site is fitted again to the stored samples",
@@ -188,6 +192,14 @@ class ChainStore:
     def load_statistics(self) -> bytes | None:
         """The readings that they were made of."""
         return self._read("statistics.cbor")
+
+    def save_inputs(self, data: bytes) -> None:
+        """Store what was learnt of the machines' inputs."""
+        self._write("inputs.cbor", data)
+
+    def load_inputs(self) -> bytes | None:
+        """What was."""
+        return self._read("inputs.cbor")
 
     def save_scale(self, shape: tuple[int, ...], scale: Scale, samples: int, recipe: bytes = b"") -> None:
         """Store the standardisation of what serves; samples: how many it was fitted on; recipe: how those are made."""

@@ -26,7 +26,7 @@ from fedge_models.system import damage
 from fedge_models.system.healing import HealingDatabase
 from fedge_models.system.moved import retried
 
-from ..types import AlertState, SilenceState
+from ..types import AlertState, DriftState, SilenceState
 from . import event_desk, event_queue
 from .event_desk import Held
 from .event_queue import EventQueue
@@ -108,6 +108,15 @@ class Spool(EventQueue):
         except (msgspec.MsgspecError, UnicodeDecodeError) as e:
             logger.error("asset %s: its stored silence cannot be read (%s); it begins again", asset, e)
             return SilenceState()
+
+    def drift_state(self, asset: str) -> DriftState:
+        """The state saved with the asset's last event about its inputs."""
+        rows = self._all("SELECT state FROM drifts WHERE asset = ?", asset)
+        try:
+            return msgspec.json.decode(rows[0][0], type=DriftState) if rows else DriftState()
+        except (msgspec.MsgspecError, UnicodeDecodeError) as e:
+            logger.error("asset %s: its stored drift cannot be read (%s); it begins again", asset, e)
+            return DriftState()
 
     def reserve_sequence(self, federation: str) -> int:
         """Reserve the next sequence number; it is never used again, whatever happens next. At least the clock, so that

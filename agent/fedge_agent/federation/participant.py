@@ -33,6 +33,7 @@ from fedge_models.errors import (
 )
 from fedge_models.graph.card import Card
 from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.messages.idle import OF_DATA, Idle
 from fedge_models.messages.release import Release
 from fedge_models.messages.update import renumber_update
 from fedge_models.privacy import budget
@@ -45,6 +46,7 @@ from ..durable.spool import FURTHEST_US, PendingUpdate, Spool
 from ..learning.asking import Asker
 from ..learning.local_model import LocalModel
 from ..learning.model_file import configured_model
+from ..learning.reference import Reference
 from ..learning.schedule import AloneSchedule, Schedule
 from ..learning.serving import Serving
 from ..learning.training import Data, Trained
@@ -112,7 +114,7 @@ class Participant:
         self._chain = ChainStore(folder)
         self._samples, self._spool = samples, spool
         self._identity, self._uplink = identity, uplink
-        self._slow = slow
+        self._slow, self._plans = slow, plans or {}
         self.model = LocalModel(name, config, self._chain, samples, spool, fits, self._pause, plans, events)
         self._schedule, self._alone = Schedule(config.training), AloneSchedule(config.training)
         self._asker = asker
@@ -123,6 +125,7 @@ class Participant:
         self._next_poll, self._reachable = 0.0, True
         self._back_off = BackOff(min(float(config.poll), LONGEST_BACKOFF_S), LONGEST_BACKOFF_S)
         self._stopped: str | None = None
+        self._diverged = False  # the last training
         self._rng = np.random.default_rng()
         self._worker = Worker(f"model-{name}", self._turn)
 
@@ -149,6 +152,10 @@ class Participant:
     def baseline(self, asset: str) -> Progress | None:
         """How far the asset's baseline is; None where its model needs none, or is not known yet."""
         return self.model.progress(asset)
+
+    def reference(self, asset: str) -> Reference | None:
+        """What was learnt of the asset's inputs, by now."""
+        return self.model.reference(asset)
 
     def is_due(self, asset: str) -> bool:
         """Whether what the asset lacks to decide is being made, from windows that are collected."""
@@ -178,6 +185,7 @@ class Participant:
             "fine_tuned": self.model.tuned,
             "own_share": self.model.own_share,
             "age": self.model.age(time.time()),
+            "readiness": self._readiness(),
             "left_to_release": self.model.left_to_release,
             "decided_by_one": self.model.decided_by_one,
             "calibration": self._calibration(),
@@ -208,6 +216,33 @@ class Participant:
         """How probabilities are calibrated; None for another task than classify, or before anything serves."""
         found, card = self.model.calibrated, self.graph.card if self.graph else None
         return None if found is None or card is None else found.status(card)
+
+    def _readiness(self) -> dict[str, Any]:
+        """Whether the samples are fit to train on. trains: whether there is a federation to train for."""
+        found, idle = self.model.readiness, self._idle()
+        return {
+            "trains": self._uplink is not None or self._head is not None,
+            "lack": found.text,
+            "remarks": {asset: list(found.remarks.get(asset, ())) for asset in self._plans},
+            "idle": None if idle is None else idle.value,
+        }
+
+    def _said(self) -> Idle | None:
+        """Of why there is no update, what the aggregator may know: with privacy nothing that depends on samples."""
+        idle = self._idle()
+        return None if self.config.privacy and idle in OF_DATA else idle
+
+    def _idle(self) -> Idle | None:
+        """Why there is no update of this gateway; None: there is or will be one, or it is not asked."""
+        if self._head is not None and self._schedule.trained_base >= self._head.header.version:
+            return Idle.DIVERGED if self._schedule.failed and self._diverged else None
+        if self.graph is None or self._waits_for_start:
+            return Idle.MODEL
+        if self.config.privacy and budget.why_stopped(
+            self._spool.privacy_spent(self.name), self.config.privacy, self.name
+        ):
+            return Idle.PRIVACY
+        return self.model.readiness.lack
 
     def _stored(self) -> dict[str, int]:
         """How many samples have each label, by its name; "-": none."""
@@ -333,6 +368,8 @@ class Participant:
         if self.graph is not None:
             self.model.rescale()
             self.model.complete_baselines()
+            self.model.learn_inputs()
+            self.model.look_at_data()
             if self._uplink is None and self.serving is not None:  # no answer of an aggregator will withdraw it
                 self._state(None)
             self._learn()
@@ -389,7 +426,7 @@ class Participant:
                 "is started again: restart it"
             )
         have = self._head.header.version if self._head else 0
-        message = self._uplink.fetch_release(self.name, have, self.model.longest_release())
+        message = self._uplink.fetch_release(self.name, have, self.model.longest_release(), self._said())
         if message is None:
             return
         release = self.model.verify(message, self._identity.release_key, self._head, time.time())
@@ -428,6 +465,7 @@ class Participant:
         trained = self.model.train(base, data, self._rng)
         self._schedule.trained(version, total, now)
         self._note(version, trained, time.monotonic() - now)
+        self._diverged = trained.delta is None
         if trained.delta is None:
             self._schedule.failed = True
             self._state(f"training on release {version} diverged; nothing is sent")

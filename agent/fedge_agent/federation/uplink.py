@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 from fedge_models.errors import IdentityError, RefusedError, ReplayError, StaleError, UnreachableError
 from fedge_models.graph.onnx_file import MAX_MODEL_BYTES
+from fedge_models.messages.idle import Idle
 from fedge_models.system.http_exchange import Response, exchange, was_closed
 from fedge_models.system.structs import known
 from msgspec import Meta
@@ -43,9 +44,12 @@ class Uplink:
         _, body = self._call("GET", f"/v1/federations/{federation}/model", None, MAX_MODEL_BYTES)
         return body
 
-    def fetch_release(self, federation: str, have: int, cap: int) -> bytes | None:
-        """Fetch the newest release; None when its version is `have`. Raises WireError over `cap` bytes."""
-        path = f"/v1/federations/{federation}/release?have={have}"
+    def fetch_release(self, federation: str, have: int, cap: int, idle: Idle | None = None) -> bytes | None:
+        """Fetch the newest release; None when its version is `have`. Raises WireError over `cap` bytes.
+
+        idle: why this gateway sends no update.
+        """
+        path = f"/v1/federations/{federation}/release?have={have}" + (f"&idle={idle.value}" if idle else "")
         status, body = self._call("GET", path, None, cap, federation)
         return None if status == 304 else body
 

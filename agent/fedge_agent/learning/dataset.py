@@ -40,7 +40,7 @@ from ..types import Values
 from ..windows.channel import LARGEST
 from ..windows.features import Preparation
 from ..windows.pictures import prepare
-from . import picture_folder, table_labels
+from . import picture_folder, readiness, table_labels
 
 BLOCKS = 50  # of rows (fewer where windows are long)
 HELD_EVERY = 5  # one block in so many
@@ -106,7 +106,8 @@ def load(
     if not len(data.x):
         raise DataError(f"{path}: has no samples; expected at least one row in 'x'")
     _check_labels(path, data.y, card)
-    return data._replace(notes=(*data.notes, *_blurred(data.x, card)))
+    doubts = [f"data: {said}" for said in readiness.of_arrays(card, shape, data.x, data.y)]
+    return data._replace(notes=(*data.notes, *_blurred(data.x, card), *doubts))
 
 
 def _blurred(x: Values, card: Card) -> list[str]:

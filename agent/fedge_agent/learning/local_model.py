@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -40,11 +41,14 @@ from . import model_age
 from .baselines import Baselines
 from .calibrate import Calibrated
 from .canary import CANARY_MIN, clearly_worse
+from .input_references import InputReferences
 from .intervals import Intervals, intervals, of_other_sites, reported
 from .kept_calibration import KeptCalibration
 from .kept_choice import KeptChoice
 from .mixture import Blend
 from .own_model import OwnModel
+from .readiness import Readiness
+from .reference import Reference
 from .serving import MixedSession, Serving, Session
 from .site_weights import SiteWeights
 from .standardisation import Standardisation
@@ -53,6 +57,8 @@ from .training import Data, Trained, train
 from .training_set import TrainingSet
 
 logger = logging.getLogger(__name__)
+
+LOOK_S, LOOK_SAMPLES, LOOK_GROWTH = 600.0, 20, 1.2  # between two looks at whether the data is fit to train on
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -71,6 +77,7 @@ class _Adopted(NamedTuple):
     choice: KeptChoice
     calibration: KeptCalibration
     baselines: Baselines
+    inputs: InputReferences
 
 
 class LocalModel:
@@ -100,6 +107,8 @@ class LocalModel:
         self._plans, self._events = plans or {}, events
         self._adopted: _Adopted | None = None
         self._is_making = False  # a standardisation or limit
+        self.readiness = Readiness()
+        self._looked_at, self._looked_on = -math.inf, 0  # at the data: monotonic, s; samples
         self._served_since = 0.0  # monotonic, s: of the release that decides
         self._by_one_before = 0  # see `decided_by_one`; with what served before
         self.own_share: float | None = None  # how much the site's own model counts in what serves; None: there is none
@@ -191,17 +200,19 @@ class LocalModel:
         name, chain, samples, plans = self._name, self._chain, self._samples, self._plans
         self.samples_before = self._begin(card)
         digest, least = hashlib.sha256(data).digest(), self._config.training.min_samples
+        standardisation = Standardisation(name, card, shape, chain, samples, least, plans, self._events)
         self._adopted = _Adopted(
             graph,
             data,
             digest,
             TrainingSet(name, card, shape, samples, plans, self._events, self._config.training.holdout),
-            Standardisation(name, card, shape, chain, samples, least, plans, self._events),
+            standardisation,
             SiteWeights(name, graph, digest, self._config, chain, self._spool),
             OwnModel(graph, digest, self._config.training, chain),
             KeptChoice(graph, chain),
             KeptCalibration(chain),
             Baselines(name, graph, chain, samples, plans, least),
+            InputReferences(card, shape, standardisation.recipe, chain, plans),
         )
 
     def would_begin_anew(self, data: bytes) -> bool:
@@ -326,6 +337,25 @@ class LocalModel:
     def progress(self, asset: str) -> Progress | None:
         """How far the asset's baseline is; None where its model needs none, or is not known yet."""
         return self._adopted.baselines.progress(asset) if self._adopted else None
+
+    def reference(self, asset: str) -> Reference | None:
+        """What was learnt of the asset's inputs, by now. Any thread."""
+        return self._adopted.inputs.of.get(asset) if self._adopted else None
+
+    def learn_inputs(self) -> None:
+        """Learn what the inputs of the machines are, from the samples that came since."""
+        model = self._model
+        if self.serving is not None and model.inputs.is_due(self.total):
+            model.inputs.learn(self.total, model.data.inputs())
+
+    def look_at_data(self) -> None:
+        """Judge whether the samples are fit to train on, when there are enough new ones, and every ten minutes."""
+        now, total = time.monotonic(), self.total
+        enough = max(self._looked_on + LOOK_SAMPLES, LOOK_GROWTH * self._looked_on)
+        if now < self._looked_at + LOOK_S and total < enough:
+            return
+        self._looked_at, self._looked_on = now, total
+        self.readiness = self._model.data.ready(list(self._plans), self._config.training.min_samples)
 
     def complete_baselines(self) -> None:
         """Make the limits of assets whose baseline has become complete."""

@@ -9,7 +9,7 @@ and `unread` is set.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ from ..samples.event_book import EventBook
 from ..samples.held_units import Divided, divide
 from ..samples.store import Kind, Rows, SampleStore
 from ..samples.withholding import trainable
+from .input_references import Inputs
+from .readiness import Readiness, look
 from .training import Data, usable, with_label
 
 logger = logging.getLogger(__name__)
@@ -92,6 +94,21 @@ class TrainingSet:
         if self._card.task != "anomaly":
             return found.x
         return usable("anomaly", Data(found.x, found.y), self._are_labelled(found.assets)).x
+
+    def inputs(self) -> Inputs:
+        """What may be learnt from, before standardisation and with its times."""
+        found = self._load(None, wide=True)
+        numbers: NDArray[Any] = np.arange(len(found.x))
+        kept = usable(self._card.task, Data(numbers, found.y), self._are_labelled(found.assets)).x.astype(np.intp)
+        return Inputs(found.x, kept, found.assets[kept], found.times[kept])
+
+    def ready(self, assets: Sequence[str], least: int) -> Readiness:
+        """Whether the samples are fit to train on; least: how many a training needs."""
+        part = self._load(False, wide=True)
+        numbers: NDArray[Any] = np.arange(len(part.x))
+        trained_on = len(usable(self._card.task, Data(numbers, part.y), self._are_labelled(part.assets)).x)
+        del part, numbers  # the samples are not to be in memory twice
+        return look(self._card, self._shape, self._load(None, wide=True), trained_on, least, assets)
 
     def history(self, span_s: float) -> Iterator[tuple[str, int, NDArray[Any]]]:
         """(asset, time in ns, x) of samples of the last `span_s` seconds, oldest first. Raises StorageError."""

@@ -27,7 +27,7 @@ from ..samples.event_book import EventBook
 from ..samples.label_values import TargetValue
 from ..samples.reservoir import Reservoir
 from ..samples.store import SampleStore
-from ..types import AlertState, Batch, Decision, Event, EventState, SilenceState, Window
+from ..types import AlertState, Batch, Decision, DriftState, Event, EventState, SilenceState, Window
 from ..windows.context import Context
 from ..windows.snapshots import MAX_WAITING
 from .alerts import Alert
@@ -42,6 +42,7 @@ from .decider import Decider
 from .early import EarlyWindows, Learnt
 from .history import History
 from .history_events import HistoryEvents
+from .input_drift import InputDrift
 from .pace import pace
 from .silence import nothing
 from .watch import Watch
@@ -76,6 +77,7 @@ class Asset:
         events: EventBook | None = None,
         assets: int = 1,
         reservoir: Reservoir | None = None,
+        drift: DriftState = DriftState(),  # noqa: B008  # its lists are never changed
     ) -> None:
         """assets: how many there are at this gateway; reservoir: what statistics are made of."""
         self.name, self.config, self.participant = name, config, participant
@@ -87,6 +89,18 @@ class Asset:
         self._decider = Decider(name, config, participant.config)
         self._events = AssetEvents(gateway, name, config, state, silence, run, raise_event, events)
         model = config.model
+        self._drift = InputDrift(
+            gateway,
+            model,
+            name,
+            config.when,
+            drift,
+            run,
+            lambda: participant.reference(name),
+            raise_event,
+            self._events.is_accepted,
+            self._events.withhold_drift,
+        )
         past = HistoryEvents(
             lambda state: self._past_alert(Alert(gateway, name, config.when, state, run, model)),
             self._events,
@@ -194,6 +208,7 @@ class Asset:
             decision = self._decider.decide(serving, window, features, context)
             self._take(decision, actual, window)
             self._reservoir.score(decision.score, decision.threshold)
+            self._drift.take(decision, features)
         elif self.past:
             self._early.append(Learnt(window, features, actual, context))
         else:
@@ -227,6 +242,7 @@ class Asset:
         self._samples.begin(card, found, self.participant.config.training.holdout)
         self._windows.begin(card, found)
         self._reservoir.begin(tuple(c.name for c in card.channels), found.span_ns)
+        self._drift.begin(card, graph.input_shape, found)
         self._card, self._dependants = card, dependants(card.formulas)
         return True
 
@@ -258,6 +274,7 @@ class Asset:
                 self._context.resume(saved.context)
             self._windows.resume(saved.start_ns)
         self._events.resume(saved)
+        self._events.resume_drift(self._drift.open_key, self._drift.state)
         self._samples.resume()
 
     @property
@@ -338,6 +355,7 @@ class Asset:
             "out_of_range": self._windows.out_of_range(),
             "implausible_times": self._windows.implausible_times(),
             **self._events.status(),
+            "inputs": self._drift.status(),
             "events": self._events.opened + self._history.events,
             **self._samples.status(),
         }

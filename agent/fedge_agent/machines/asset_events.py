@@ -12,9 +12,9 @@ from fedge_models.graph.card import Card
 
 from ..config.schema import AssetConfig
 from ..samples.event_book import EventBook
-from ..types import AlertState, Decision, Event, EventState, SilenceState, Window
+from ..types import AlertState, Decision, DriftState, Event, EventState, SilenceState, Window
 from .alerts import Alert
-from .asset_windows import NEVER_NS
+from .asset_windows import FOREVER_NS, NEVER_NS
 from .checkpoint import Checkpoint
 from .condition_judge import stale_after
 from .event_names import of_window
@@ -99,6 +99,21 @@ class AssetEvents:
         self._alert.adopt(state)
         self._withhold(self._alert.alarm_ns)
         return True
+
+    def is_accepted(self, key: str) -> bool:
+        """Whether somebody took what an event is about for the new normal."""
+        return self._book is not None and self._book.is_accepted(key)
+
+    def withhold_drift(self, key: str, since_ns: int, until_ns: int | None) -> None:
+        """Withhold the windows of a drift from training, while it lasts (None) or up to its end."""
+        if self._book is not None and (self.withholds or self._book.has_hold(key)):
+            self._book.withhold(self._name, key, since_ns, FOREVER_NS if until_ns is None else until_ns)
+
+    def resume_drift(self, key: str, state: DriftState) -> None:
+        """Make the book agree with the drift that a restart found open; key "": none is."""
+        if self._book is not None:
+            since_ns = state.since_ns if key else state.time_ns
+            self._book.resume_drift(self._name, key, since_ns, self._config.when.drift_severity)
 
     def is_long_silent(self, now: float) -> bool:
         """Whether the asset has been silent for long enough for an event, and none is open; `now`: monotonic s."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import figures
 from ..figures import Of
-from ..types import QUESTION, SILENT, Event
+from ..types import DRIFT, QUESTION, SILENT, Event
 
 FIELDS = (*figures.select(Of.EVENT), "time", "cause", "summary", "outcome", "priority")
 TABLES = tuple(name for name, figure in figures.select(Of.EVENT).items() if figure.type in figures.TABLES)
@@ -24,7 +24,11 @@ _QUESTION = {
     "summary": "Inspect {asset}: {reason}",
     "outcome": "the question needs no answer any more: {reason}",
 }
-_TEXTS = {SILENT: _SILENT, QUESTION: _QUESTION}
+_DRIFT = {
+    "summary": "inputs of {asset} drift: {reason}",
+    "outcome": "the inputs of {asset} are within what was learnt again",
+}
+_TEXTS = {SILENT: _SILENT, QUESTION: _QUESTION, DRIFT: _DRIFT}
 _BETWEEN = ";"  # the labels of one decision (`Decision.label`)
 _PRIORITIES = {"high": 1, "medium": 2, "low": 3}  # as planners count: 1 first
 

@@ -2,8 +2,8 @@
 """Events, and on request the newest decision of each asset, as retained JSON below one MQTT topic per asset.
 
 Promises: an event is delivered when the broker has acknowledged it (PUBACK), and is repeated until then. The broker
-retains the newest event of each asset for clients that subscribe later; that a machine is silent has a topic of its
-own, so that it hides no alarm. Leaves the connection to `protocols.mqtt`.
+retains the newest event of each asset for clients that subscribe later; that a machine is silent, or
+its inputs drift, has a topic of its own, so that it hides no alarm. Leaves the connection to `protocols.mqtt`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fedge_models.errors import ConfigError, FedgeError
 from .. import figures, placeholders
 from ..protocols.mqtt.broker import Broker, check_broker, session_claims
 from ..protocols.mqtt.connection import Connection
-from ..types import SILENT, Decision, Event, Output, Receipt
+from ..types import ALERT, Decision, Event, Output, Receipt
 from .event_fields import iso_time
 
 FIELDS = ("asset", "model")
@@ -25,9 +25,8 @@ FIELDS = ("asset", "model")
 class MqttOutputConfig(Broker, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[output.X] type = "mqtt"``."""
 
-    topic: str = (
-        "enterprise/site/area/line/{asset}/fedge"  # below it: event, silent, decision; may hold {asset} and {model}
-    )
+    # Below it: event, silent, drift, decision; it may hold {asset} and {model}.
+    topic: str = "enterprise/site/area/line/{asset}/fedge"
     decisions: Literal["off", "newest"] = "off"  # also the newest of each asset, at most ten a second
 
 
@@ -92,7 +91,7 @@ class MqttOutput(Output):
         return connection
 
     def _topic_of_event(self, event: Event) -> str:
-        return f"{self._topic(event.decision)}/{SILENT if event.kind == SILENT else 'event'}"
+        return f"{self._topic(event.decision)}/{'event' if event.kind == ALERT else event.kind}"
 
     def _topic(self, decision: Decision) -> str:
         return str(placeholders.fill(self._config.topic, {"asset": decision.asset, "model": decision.model}))

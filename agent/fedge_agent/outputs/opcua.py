@@ -23,7 +23,7 @@ from ..protocols.opcua.connection import ConnectionConfig, Connector, Link, trou
 from ..protocols.opcua.loop import Loop
 from ..protocols.opcua.reasons import Facts, explain
 from ..protocols.opcua.tags import parse
-from ..types import SILENT, Decision, Event, Output, Receipt
+from ..types import DRIFT, SILENT, Decision, Event, Output, Receipt
 
 OF_DECISIONS = tuple(figures.select(Of.DECISION))
 OF_EVENTS = tuple(figures.select(Of.EVENT | Of.ALERT))
@@ -39,6 +39,7 @@ class OpcuaOutputConfig(ConnectionConfig, frozen=True, forbid_unknown_fields=Tru
     silent: dict[str, Any] = msgspec.field(
         default_factory=dict
     )  # when a machine falls silent ({silent}), and decides again
+    drift: dict[str, Any] = msgspec.field(default_factory=dict)  # when a machine's inputs drift ({drift}), and no more
     decisions: dict[str, Any] = msgspec.field(default_factory=dict)  # with each new decision, at most ten a second
 
 
@@ -50,7 +51,8 @@ class OpcuaOutput(Output):
 
     def __init__(self, name: str, config: OpcuaOutputConfig, state: Path | None = None) -> None:
         self._name, self._config, self.connector = name, config, Connector(name, config, state)
-        for table, fields in ((config.events, OF_EVENTS), (config.silent, OF_EVENTS), (config.decisions, OF_DECISIONS)):
+        of_events = ((table, OF_EVENTS) for table in (config.events, config.silent, config.drift))
+        for table, fields in (*of_events, (config.decisions, OF_DECISIONS)):
             placeholders.check(list(table.values()), fields, f"output {name}", TABLES)
             placeholders.check(list(table), OF_TAGS, f"output {name}")
             for tag in table:
@@ -73,7 +75,9 @@ class OpcuaOutput(Output):
 
     def check(self) -> list[str]:
         """Connect and read each node whose name does not depend on the asset; nothing is written."""
-        tags = [t for t in (*self._config.events, *self._config.silent, *self._config.decisions) if "{" not in t]
+        config = self._config
+        tables = (config.events, config.silent, config.drift, config.decisions)
+        tags = [tag for table in tables for tag in table if "{" not in tag]
         try:
             self._loop.call(self._writer.types(tags), self._patience)
         except FedgeError as e:
@@ -99,11 +103,13 @@ class OpcuaOutput(Output):
 
     def _table(self, event: Event) -> tuple[str, dict[str, Any]]:
         """Key and nodes for an event of its kind."""
-        return ("silent", self._config.silent) if event.kind == SILENT else ("events", self._config.events)
+        own = {SILENT: self._config.silent, DRIFT: self._config.drift}
+        return (event.kind, own[event.kind]) if event.kind in own else ("events", self._config.events)
 
     def _values(self, event: Event) -> dict[str, Any]:
         """Node -> value, of those that have one."""
         known = {**figures.of_event(event), "alert": event.alert, "silent": event.silent}
+        known |= {"drift": event.drifts, "drift_reason": event.reason if event.drifts else ""}
         filled = _filled(self._table(event)[1], known)
         return {tag: value for tag, value in filled.items() if value is not None}
 

@@ -26,7 +26,7 @@ from ..figures import Of, Type
 from ..protocols.opcua import security as trust
 from ..protocols.opcua.connection import FOLDER, MODES, POLICIES
 from ..protocols.opcua.loop import Loop
-from ..types import SILENT, Decision, Event, Output
+from ..types import DRIFT, SILENT, Decision, Event, Output
 
 NAMESPACE = "urn:fedge:decisions"
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
@@ -91,6 +91,10 @@ class OpcuaServerOutput(Output):
             if event.silent:
                 estimates = (n for n in self._nodes.get(event.decision.asset, ()) if n.startswith(f"{VALUES}."))
                 shown |= dict.fromkeys([*(n for n in VARIABLES if n not in OF_ALERT), *estimates])
+            self._loop.call(self._put(event.decision.asset, shown, event.decision.time_ns), START_S)
+            return
+        if event.kind == DRIFT:
+            shown = {"Drift": event.drifts, "DriftReason": event.reason if event.drifts else ""}
             self._loop.call(self._put(event.decision.asset, shown, event.decision.time_ns), START_S)
             return
         shown = {"Alert": event.alert, "Severity": event.severity if event.alert else ""}

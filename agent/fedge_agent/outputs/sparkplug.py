@@ -34,7 +34,7 @@ from ..protocols.sparkplug.edge_node import EdgeNode, Value
 from ..protocols.sparkplug.primary_host import PrimaryHost
 from ..protocols.sparkplug.topics import NodeId, Topic
 from ..protocols.sparkplug.values import BOOLEAN, DOUBLE, INT64, STRING
-from ..types import SILENT, Decision, Event, Output, Receipt
+from ..types import DRIFT, SILENT, Decision, Event, Output, Receipt
 
 logger = logging.getLogger(__name__)
 
@@ -107,11 +107,16 @@ class SparkplugOutput(Output):
         self._send(decision.asset, {**_metrics(decision), **more}, decision.time_ns)
 
     def deliver(self, event: Event) -> Receipt:
-        """Send that an alert opened, rose or cleared, or that a machine fell silent or decides again. Raises
+        """Send that an alert opened, rose or cleared, or that a machine fell silent, drifts, or does so no more. Raises
         UnreachableError."""
         asset = event.decision.asset
         if event.kind == SILENT:
             self._send(asset, _silence(event, self._node.known(asset)), event.decision.time_ns)
+            return Receipt()
+        if event.kind == DRIFT:
+            reason = event.reason if event.drifts else ""
+            drift = {"drift": Value(BOOLEAN, event.drifts), "drift reason": Value(STRING, reason)}
+            self._send(asset, drift, event.decision.time_ns)
             return Receipt()
         self._state.alerts[asset] = event.alert
         self._save()

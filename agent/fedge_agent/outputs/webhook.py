@@ -19,7 +19,7 @@ from .. import figures, placeholders
 from ..protocols.http import auth, client, masking, refusals, templates
 from ..protocols.http.kept import Connections
 from ..protocols.http.settings import Target
-from ..types import SILENT, Event, Output, Receipt
+from ..types import DRIFT, SILENT, Event, Output, Receipt
 from . import event_fields
 from .mes import b2mml
 
@@ -36,6 +36,7 @@ class WebhookConfig(Target, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     format: Literal["event", "b2mml"] = "event"  # the event as in the log output, or a B2MML-JSON work request
     body: dict[str, Any] | None = None  # a template instead
     silent: dict[str, Any] | None = None  # a template for a machine that is silent; default: as other events
+    drift: dict[str, Any] | None = None  # a template for inputs that drift; default: as other events
     accept: str | None = None  # pattern; an answer in which it is found is a success, any other is none
 
 
@@ -54,7 +55,7 @@ class WebhookOutput(Output):
             client.check_pattern(config.accept, f"output.{name}.accept")
         b2mml_request = b2mml.WORK_REQUEST if config.format == "b2mml" else None
         self._template = b2mml_request if config.body is None else config.body
-        for part in (config.url, config.headers, self._template, config.silent):
+        for part in (config.url, config.headers, self._template, config.silent, config.drift):
             placeholders.check(part, event_fields.FIELDS, f"output.{name}", event_fields.TABLES)
 
     def deliver(self, event: Event) -> Receipt:
@@ -117,7 +118,7 @@ class WebhookOutput(Output):
             raise _meaning(where, refusals.Refusal(refusals.Kind.UNCLEAR, client.excerpt(answer.text)))
 
     def _filled(self, event: Event, known: dict[str, Any]) -> Any:
-        template = (self._config.silent or self._template) if event.kind == SILENT else self._template
+        template = {SILENT: self._config.silent, DRIFT: self._config.drift}.get(event.kind) or self._template
         return figures.of_event(event) if template is None else placeholders.fill(template, known)
 
     def _take_conflict(self, key: str, error: ConflictError) -> None:

@@ -13,6 +13,7 @@ from ..config.schema import AssetConfig
 from .machine_recipe import Own, own
 
 LEAST_WINDOWS = 20  # of a machine's own for a limit, however long they took
+DRIFT_BLOCKS = 4  # outside in a row are a drift, see `machines.input_drift`
 COVERED_TWICE = 2  # the stored windows are taken so far apart that they cover this many baselines
 
 
@@ -24,6 +25,8 @@ class Plan(NamedTuple):
     learn_after_ns: int = 0  # windows are training data once they are so old
     thin: bool = True  # windows may be left out; not where each may get a label
     labelled: bool = False  # windows get labels: one without does not count as normal
+    drift_block_ns: int = 0  # operation that one block of inputs covers, and what must be learnt before one can drift
+    drift_baseline_ns: int = 0
     own: Own = Own()  # what its windows are made with, otherwise than the card says
 
 
@@ -32,7 +35,8 @@ def plan(config: AssetConfig) -> Plan:
     after = config.baseline / 4 if config.learn_after is None else config.learn_after
     thin = not config.labelled and config.inspection is None
     ns = round(config.baseline * 1e9), round(after * 1e9)
-    return Plan(ns[0], config.provisional, ns[1], thin, config.labelled, own(config))
+    drift = round(config.when.drift_for * 1e9 / DRIFT_BLOCKS), round(config.when.drift_baseline * 1e9)
+    return Plan(ns[0], config.provisional, ns[1], thin, config.labelled, *drift, own(config))
 
 
 class Progress(NamedTuple):

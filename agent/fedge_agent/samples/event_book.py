@@ -27,12 +27,12 @@ from fedge_models.system.healing import HealingDatabase
 from fedge_models.system.worker import Worker
 
 from ..durable import event_record
-from ..types import SILENT, AlertState, Event
+from ..types import ALERT, DRIFT, AlertState, Event, kind_of
 from . import event_table, event_view
 from .event_table import Note, Row, Shelf
 from .event_view import View
 from .tables import TableWriter, open_tables
-from .withholding import FAULT, NORMAL, Hold
+from .withholding import FAULT, FOREVER_NS, NORMAL, Hold
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class EventBook(TableWriter):
 
     def note(self, event: Event) -> bool:
         """Note an event; whether the outputs get it. One that is shelved is counted instead."""
-        if event.state == "opened" and event.kind != SILENT:
+        if event.state == "opened" and event.kind == ALERT:
             self._note_key(event)
         shelf = self._shelves.get(event.decision.asset) or self._shelves.get(event.key)
         sent = shelf is None or event.state == "cleared"
@@ -104,7 +104,7 @@ class EventBook(TableWriter):
     def begin(self, asset: str, key: str, since_ns: int) -> None:
         """Withhold the asset's windows from the stretch before `since_ns` on, for the event of that key."""
         with self._lock:
-            hold = next((h for h in self._holds.values() if h.asset == asset and h.open), None)
+            hold = next((h for h in self._of_alarms(asset)), None)
             if hold is None:
                 hold = Hold(f"{key}@{since_ns}", key, asset, since_ns - self._before_ns.get(asset, 0))
             made = hold._replace(key=key)
@@ -114,9 +114,23 @@ class EventBook(TableWriter):
     def end(self, asset: str, time_ns: int) -> None:
         """Withhold no window of the asset that ends after `time_ns`: its alarm is over."""
         with self._lock:
-            ended = [h._replace(end_ns=time_ns) for h in self._holds.values() if h.asset == asset and h.open]
+            ended = [h._replace(end_ns=time_ns) for h in self._of_alarms(asset)]
             self._holds.update({h.name: h for h in ended})
             self._put(lambda db: event_table.put_holds(db, ended))
+
+    def _of_alarms(self, asset: str) -> list[Hold]:
+        """The holds of the asset's alarm that lasts; a drift of its inputs has one of its own (`withhold`)."""
+        return [h for h in self._holds.values() if h.asset == asset and h.open and kind_of(h.key) != DRIFT]
+
+    def resume_drift(self, asset: str, key: str, since_ns: int, severity: str) -> None:
+        """Make the book agree with the drift of an asset's inputs that a restart found open; key "": none is."""
+        with self._lock:
+            drifts = [h for h in self._holds.values() if h.asset == asset and h.open and kind_of(h.key) == DRIFT]
+            ended = [h._replace(end_ns=max(h.start_ns, since_ns)) for h in drifts if h.key != key]
+            self._holds.update({h.name: h for h in ended})
+            self._put(lambda db: event_table.put_holds(db, ended))
+        if key:
+            self._put(lambda db: event_table.ensure_drift(db, key, asset, since_ns, severity))
 
     def withhold(self, asset: str, key: str, since_ns: int, until_ns: int) -> None:
         """Withhold the asset's windows of a span that is over, besides those of an alarm that lasts. Called again with
@@ -185,8 +199,12 @@ class EventBook(TableWriter):
 
     def acknowledge(self, key: str, who: str, text: str, verdict: str) -> None:
         """Note that somebody has seen the event, and whether it is a fault or the new normal. Raises DataError."""
-        self._known(key)
-        if verdict == NORMAL and not self.has_hold(key):
+        row = self._known(key)
+        if verdict == NORMAL and kind_of(key) == DRIFT and not self.has_hold(key):  # of a model that has labels
+            accepted = Hold(f"{key}@{row.opened_ns}", key, row.asset, row.opened_ns, row.cleared_ns or FOREVER_NS)
+            with self.tables.transaction() as db:
+                event_table.put_holds(db, [accepted])
+        elif verdict == NORMAL and not self.has_hold(key):
             raise DataError(
                 f"event {key} withholds nothing from training, so there is nothing to accept: a model with labels "
                 "learns from these (fedge-agent label)"
@@ -249,10 +267,11 @@ class EventBook(TableWriter):
             "problem": self.problem,
         }
 
-    def _known(self, key: str) -> None:
-        keys = [row.key for row in self.listed()[0]]
-        if key not in keys:
-            raise DataError(f"there is no event {key!r}" + (f"; {hint(key, keys)}" if keys else ""))
+    def _known(self, key: str) -> Row:
+        rows = {row.key: row for row in self.listed()[0]}
+        if key not in rows:
+            raise DataError(f"there is no event {key!r}" + (f"; {hint(key, list(rows))}" if rows else ""))
+        return rows[key]
 
     # the thread
 

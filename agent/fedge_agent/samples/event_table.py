@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from ..durable import event_record
-from ..types import SEVERITIES, AlertState, Event
+from ..types import DRIFT, SEVERITIES, AlertState, Event
 from .sample_table import NOT_ASKED
 from .withholding import FAULT, FOREVER_NS, NORMAL, Hold, spans
 
@@ -102,6 +102,12 @@ def ensure_open(db: sqlite3.Connection, key: str, asset: str, state: AlertState)
     """Note an open event of which nothing is known here but its alert's state: it was raised by an older version."""
     sql = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, NULL, ?, ?, NULL, 0, x'', 1, NULL, '', 'alert')"
     db.execute(sql, (key, asset, state.opened_ns, SEVERITIES[state.severity], state.worst))
+
+
+def ensure_drift(db: sqlite3.Connection, key: str, asset: str, since_ns: int, severity: str) -> None:
+    """Note an open drift of inputs, if it was raised just before the agent was killed."""
+    sql = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, NULL, ?, NULL, NULL, 0, x'', 1, NULL, '', ?)"
+    db.execute(sql, (key, asset, since_ns, severity, DRIFT))
 
 
 def put_holds(db: sqlite3.Connection, many: Sequence[Hold]) -> None:

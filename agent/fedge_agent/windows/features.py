@@ -55,6 +55,16 @@ def feature_count(names: Sequence[str], channels: int) -> int:
     return channels * _plan(tuple(names))[1]
 
 
+def feature_names(names: Sequence[str]) -> tuple[str, ...]:
+    """A name for each number that the features give per channel: "rms", "bands:8 3"."""
+    parts = _plan(tuple(names))[0]
+    counts = [stop - start for _, start, stop in parts]
+    numbered = (
+        [name] if n == 1 else [f"{name} {i + 1}" for i in range(n)] for name, n in zip(names, counts, strict=True)
+    )
+    return tuple(name for group in numbered for name in group)
+
+
 def needs_bearing(names: Sequence[str]) -> tuple[str, ...]:
     """The features that need a bearing and the speed of its shaft."""
     return tuple(n for n in names if n.partition(":")[0] in FAULTS)

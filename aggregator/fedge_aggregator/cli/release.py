@@ -14,7 +14,7 @@ from fedge_models.messages.release import DRIFT_SHARE
 
 from ..config.load import load
 from .common import NO_MODEL, authority, config_option, json_option, with_entries, with_model
-from .table import metric_line, show
+from .table import idle_words, metric_line, show
 
 if TYPE_CHECKING:
     from ..store.releases import ReleaseRow
@@ -92,6 +92,8 @@ def release_show(federation: str, version: int | None, as_json: bool, config_pat
         click.echo(msgspec.json.encode(whole))
         return
     show([{k: v for k, v in whole.items() if not isinstance(v, dict)} | _serves(row)], False)
+    if said := row.details.get("idle"):
+        click.echo(f"no update from {idle_words(said)}")
     for title, table in (("node", row.details.get("nodes", {})), ("metric", row.details.get("evaluation", {}))):
         if table:
             click.echo()
@@ -163,13 +165,13 @@ def _figures(row: ReleaseRow) -> dict[str, float]:
 
 def _sites(row: ReleaseRow, as_json: bool) -> dict[str, Any]:
     """What sites report: all as JSON; for people, the worst site by the loss of the base release, and what decides."""
-    evaluation = row.details.get("evaluation", {})
+    evaluation, idle = row.details.get("evaluation", {}), row.details.get("idle", {})
     if as_json:
         serves = {"serves": row.details["serves"]} if _serves(row) else {}
-        return ({"evaluation": evaluation} if evaluation else {}) | serves
+        return ({"evaluation": evaluation} if evaluation else {}) | serves | ({"idle": idle} if idle else {})
     name = "base_loss" if "base_loss" in evaluation else next(iter(evaluation), None)
     worst = {"worst site": metric_line(name, evaluation[name])} if name else {}
-    return worst | _serves(row)
+    return worst | _serves(row) | ({"no update from": idle_words(idle)} if idle else {})
 
 
 def _serves(row: ReleaseRow) -> dict[str, Any]:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import click
 import msgspec
+from fedge_models.messages import idle
 
 INDENT = "    "
 TIMES = ("created", "joined", "seen", "revoked", "time")  # columns with Unix times
@@ -50,6 +52,11 @@ def metric_line(metric: str, summary: dict[str, Any]) -> str:
         f"{metric} {middle:.4g} ± {summary['spread']:.2g} over {summary['nodes']} sites, "
         f"worst {summary['worst']:.4g} at {summary['worst_node']}"
     )
+
+
+def idle_words(said: Mapping[str, str]) -> str:
+    """Why nodes send no update, in words: "gw-3 (too few samples)"."""
+    return ", ".join(f"{node} ({idle.WORDS[idle.Idle(why)]})" for node, why in said.items())
 
 
 def _cell(key: str, value: Any) -> str:

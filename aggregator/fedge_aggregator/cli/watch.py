@@ -20,7 +20,7 @@ from ..config.schema import STATUS_FILE
 from ..rounds.rules.rule import FEWEST
 from ..store.audit import KINDS
 from .common import NO_MODEL, config_option, json_option, with_entries
-from .table import metric_line, show
+from .table import idle_words, metric_line, show
 
 
 @click.command()
@@ -37,6 +37,8 @@ def status(as_json: bool, config_path: Path) -> None:
     for name, entry in table["federations"].items():
         click.echo(f"{name}: release {entry['release']}, {entry['mode']}, {entry['rule']}; {entry['waiting']}")
         click.echo(f"  {_holds(entry['holds'], len(entry['active']), entry['in_a_round'])}")
+        if entry["idle"]:
+            click.echo(f"  no update from {idle_words(entry['idle'])}")
         for metric, summary in entry["evaluation"].items():
             click.echo(f"  {metric_line(metric, summary)}")
         click.echo(f"  {_statistics(name, entry['statistics'])}")

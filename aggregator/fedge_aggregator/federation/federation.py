@@ -21,6 +21,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fedge_models.errors import IdentityError, RefusedError, StaleError, StorageError
 from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.messages.idle import Idle
 from fedge_models.messages.quantize import expand
 from fedge_models.messages.release import DRIFT_SHARE
 from fedge_models.messages.update import Update, decode_update, max_update_bytes
@@ -73,6 +74,7 @@ class Federation:
         self._admissions = store.group_commit(self._closing if self.limits.mode == "synchronous" else nullcontext())
         self._verified = VerifiedUpdates()
         self._refusals, self._refusing = admission.Refusals(), threading.Lock()
+        self._idle: dict[str, Idle] = {}  # node -> why it sends no update
         self._warned = 0  # release after which the log says that too few nodes take part for the rule
 
     @property
@@ -94,6 +96,18 @@ class Federation:
         if have == current.header.version - 1 and current.difference is not None:
             return current.difference
         return current.full
+
+    def note_idle(self, node: str, why: Idle | None) -> None:
+        """Note why a node sends no update, by what it says; None: it sends, or says nothing."""
+        if why is not None:
+            self._idle[node] = why
+        else:
+            self._idle.pop(node, None)
+
+    def idle(self) -> dict[str, str]:
+        """Why members send no update, by what they said last."""
+        said = self._idle.copy()
+        return {node: said[node].value for node in self._store.members(self.name) if node in said}
 
     def asks(self, node: str) -> bool:
         """Whether the node should train in the open round."""
@@ -167,6 +181,7 @@ class Federation:
             "pinned": pin._asdict() if pin else None,
             "asked": sorted(opened.asked) if self.limits.sampled else None,
             "active": sorted(active),
+            "idle": self.idle(),
             "statistics": self.statistics.status(now),
         }
 
@@ -288,6 +303,7 @@ class Federation:
     def _publish(self, made: RoundResult, due: DueRound) -> None:
         """Publish the result of a round and store the state that it leaves, in one transaction."""
         figures, details = report(made, due, self.how.privacy, self.limits.mode)
+        details["idle"] = {node: why for node, why in self.idle().items() if node not in details["nodes"]}
         figures[DRIFT_SHARE] = self.how.pipeline.drift
         spreads = [u.spread for u in due.updates if made.shares[u.node]]
         if self.how.privacy:  # nothing that nodes report may show

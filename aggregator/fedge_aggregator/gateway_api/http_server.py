@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from fedge_models.errors import FedgeError, IdentityError, ReplayError, RetryError, StaleError
+from fedge_models.messages import idle
 from fedge_models.system import service
 
 from .calls import Calls
@@ -215,6 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
         if match[2] == "statistics":
             found = federation.statistics.body_for(node.name, int(have))
             return (304, "", b"", {}) if found is None else (200, "application/cose", found, {})
+        federation.note_idle(node.name, idle.parse(parse_qs(url.query).get("idle", [""])[0]))
         body = federation.body_for(int(have))
         etag = {"ETag": f'"{federation.current.header.version}"'}
         if not federation.asks(node.name):

@@ -18,6 +18,7 @@ def entry(outside: dict[str, int] | None = None, **counters: int) -> dict[str, A
         "alert": {"opened": False, "severity": 0},
         "condition": plain(Condition(State.DECIDING, age_s=0.1)),
         "events": 0,
+        "inputs": {"watched": True, "open": False, "outside_share": None, "covered_s": None, "columns": {}},
         "windows_undecided": 0,
         "out_of_range": outside or {},
         "counters": {"windows": 9, "bad": 0, "not_finite": 0, "late": 0, **counters},

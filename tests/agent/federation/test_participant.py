@@ -182,7 +182,7 @@ class Refusing:
         self.got.append(decode_update(body, KEY.public_key(), self.site.graph.sizes))
         raise WireError("did training diverge? Lower its learning rate")
 
-    def fetch_release(self, federation: str, have: int, cap: int) -> None:
+    def fetch_release(self, federation: str, have: int, cap: int, idle: object = None) -> None:
         """None is newer."""
 
     def asked(self, federation: str) -> bool:
@@ -255,7 +255,7 @@ class Publishing:
     def keep_certificate(self, now: float) -> None:
         """It lasts."""
 
-    def fetch_release(self, federation: str, have: int, cap: int) -> bytes | None:
+    def fetch_release(self, federation: str, have: int, cap: int, idle: object = None) -> bytes | None:
         return self._body if have < self._version else None
 
     def asked(self, federation: str) -> bool:

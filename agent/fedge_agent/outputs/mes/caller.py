@@ -39,6 +39,7 @@ _KNOWN = {  # the placeholders that each step may use; `status` has no event
     "create": (*event_fields.FIELDS, "token"),
     "silent": (*event_fields.FIELDS, "token"),
     "ask": (*event_fields.FIELDS, "token"),
+    "drift": (*event_fields.FIELDS, "token"),
     "escalate": (*event_fields.FIELDS, *_AFTER),
     "clear": (*event_fields.FIELDS, *_AFTER),
     "status": ("key", "asset", "id"),

@@ -18,7 +18,7 @@ from ... import placeholders
 from ...protocols.http import client, pointer
 from ...protocols.http.ids import is_id
 from ...protocols.http.pages import PageError
-from ...types import QUESTION, SILENT, Event
+from ...types import DRIFT, QUESTION, SILENT, Event
 from .. import event_fields
 from .ages import Ages
 from .caller import Caller
@@ -74,10 +74,9 @@ class Maker:
         self._note_made(order, id_)
 
     def create_of(self, event: Event) -> Step | None:
-        """The request for a new order: a machine that is silent, and a question, may have their own."""
-        if event.kind == QUESTION and self._config.ask:
-            return self._config.ask
-        return self._config.silent if event.kind == SILENT and self._config.silent else self._config.create
+        """The request for a new order: a silent machine, a drift of inputs, and a question may have their own."""
+        own = {SILENT: self._config.silent, QUESTION: self._config.ask, DRIFT: self._config.drift}
+        return own.get(event.kind) or self._config.create
 
     def _create(self, event: Event, known: dict[str, Any]) -> Any:
         step = self.create_of(event)

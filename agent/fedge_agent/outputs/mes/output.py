@@ -19,7 +19,7 @@ import msgspec
 from fedge_models.errors import RefusedError, RetryError, UnreachableError
 
 from ...protocols.http import auth, client, pointer
-from ...types import QUESTION, Decision, Event, Label, Output, Receipt, is_silent
+from ...types import DRIFT, QUESTION, SILENT, Decision, Event, Label, Output, Receipt, kind_of
 from .. import event_fields
 from . import presets
 from .ages import Ages
@@ -245,7 +245,7 @@ class MesOutput(Output):
             self._orders.seen(order.key, text)
         if text is None or text not in self._config.closing:
             return None
-        if is_silent(order.key):  # there are no windows to label
+        if kind_of(order.key) in (SILENT, DRIFT):  # there are no windows to label
             self._done(order)
             return None
         # A false alarm may never clear: then the label ends now, in source time.
@@ -298,7 +298,7 @@ def _what_is_not_found(config: MesConfig) -> str:
     """What to know when an order does not carry what it is searched by."""
     if config.find is None or "{key}" not in config.find.match:
         return ""
-    steps = {"create": config.create, "silent": config.silent}
+    steps = {"create": config.create, "silent": config.silent, "drift": config.drift}
     blind = [n for n, s in steps.items() if s is not None and "{key}" not in str((s.url, s.query, s.headers, s.body))]
     if not blind or "{key}" in str(config.headers):
         return ""

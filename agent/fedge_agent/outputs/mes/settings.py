@@ -44,6 +44,7 @@ class MesConfig(Target, frozen=True, forbid_unknown_fields=True, kw_only=True):
     silent: Step | None = None  # instead of `create`, for a machine that is silent; default: as create
     ask: Step | None = None  # instead of `create`, for a question about a window; default: as create
     questions: bool = True  # make an order for each question, if closing codes are read: the code is the answer
+    drift: Step | None = None  # instead of `create`, for a machine whose inputs drift; default: as create
     escalate: Step | None = None  # when the event's severity rises
     clear: Step | None = None  # when the condition clears
     status: Step | None = None  # reads the closing code
