@@ -92,7 +92,7 @@ def test_a_drift_is_an_event_of_its_own_until_it_is_accepted(gateway: Follower) 
     gateway.append(300, temp=29.0)
     gateway.wait(lambda: gateway.inputs()["outside_share"] is not None, "blocks after the restart")
     assert gateway.inputs()["open"] and len(gateway.drifts()) == 1
-    assert opened["key"] in gateway.call("event", "list").output
+    gateway.wait(lambda: opened["key"] in gateway.call("event", "list").output, "the list, though it was killed")
     metrics = gateway.text("gw", "/metrics")
     assert 'fedge_agent_drift{name="pump-1"} 1.0' in metrics and 'drift_moved{name="pump-1/temp (mean)"}' in metrics
     accepted = gateway.call("event", "accept", opened["key"])
