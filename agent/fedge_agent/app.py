@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -334,6 +334,7 @@ class App:
             len(self.config.asset),
             self._reservoirs[name],
             self._spool.drift_state(name),
+            lambda: self._labels.closings.get(name, ()),
         )
 
     def _station_files(self, looks: dict[str, Inspection], folder: Path) -> list[Follower]:
@@ -356,6 +357,8 @@ class App:
             self._lost_spool.resume(asset)
         for model in self._models.values():  # before sources start: a picture that meets no model is decided by nobody
             model.restored.wait(RESTORE_S)
+        with suppress(StorageError):  # then limits are moved within a second
+            self._labels.look_at_closings()
         guard = ReplayGuard(self.config.agent.state)
         try:
             self._loop.replay(self._inbox.replay(guard), guard)

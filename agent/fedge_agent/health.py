@@ -173,6 +173,16 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ("unused_readings", "Readings that could not be used, by asset/kind", _unused(assets)),
         ("out_of_range", "Readings outside of a channel's range, by asset/channel", _by_channel(assets)),
         ("unjudged", "Decisions that could not alarm, by asset", {k: v["unjudged"] for k, v in assets.items()}),
+        (
+            "false_alarms",
+            "Alarms that people found to be false and that move the limit, by asset",
+            {k: v["limit"]["false_alarms"] for k, v in assets.items() if v["limit"] is not None},
+        ),
+        (
+            "confirmed_faults",
+            "Alarms that people found to be faults and that move the limit, by asset",
+            {k: v["limit"]["faults"] for k, v in assets.items() if v["limit"] is not None},
+        ),
         ("events", "Events raised, by asset", {k: v["events"] for k, v in assets.items()}),
         (
             "thinned_windows",
@@ -370,6 +380,11 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
             {k: len(v["doubtful_channels"]) for k, v in models.items()},
         ),
         ("score", "Newest score, by asset", scores),
+        (
+            "limit_factor",
+            "The limit that decides over the one that was learnt, by asset: moved by closed orders",
+            {k: v["limit"]["factor"] for k, v in assets.items() if v["limit"] is not None},
+        ),
         ("decision_age_seconds", "Since the last decision, by asset; none before the first", ages),
         ("problem", "1 if an asset needs a person, by asset", {k: float(v["problem"]) for k, v in conditions.items()}),
         (

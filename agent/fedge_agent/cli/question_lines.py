@@ -54,5 +54,5 @@ def _advice(shown: Iterable[Question], earlier: int) -> Iterator[str]:
     if any(q.state == OPEN for q in shown):
         yield "answer: fedge-agent question answer NUMBER LABEL; cannot be known: fedge-agent question skip NUMBER"
     else:
-        more = f"; {counted(earlier, 'earlier one')}: fedge-agent question list --all" if earlier else ""
+        more = f"; {earlier} earlier: fedge-agent question list --all" if earlier else ""
         yield f"no question waits for an answer{more}"

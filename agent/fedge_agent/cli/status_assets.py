@@ -83,6 +83,7 @@ def _decision(entry: dict[str, Any]) -> str:
     gaps = f"; {100 * condition['gaps']:.0f} % of the last windows have gaps" if condition["gaps"] else ""
     limit = f"of {last['threshold']:.4g}" if last["threshold"] is not None else "without a limit"
     limit += " (provisional)" if last.get("provisional") else ""
+    limit += f"; {moved}" if (moved := (entry.get("limit") or {}).get("text")) else ""
     inputs = drift_lines.of_inputs(entry["inputs"])
     events = f"{counted(entry['events'], 'event')}{_unused(entry)}{_breaks(entry)}{_undecided(entry)}{inputs}"
     return f"{last['label']}, score {last['score']:.4g} {limit}{left}{alert}{gaps}; {events}"

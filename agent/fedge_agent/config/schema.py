@@ -151,6 +151,9 @@ class When(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     score_above: AboveZero | Literal["threshold"] = "threshold"  # "threshold": the machine's own, learnt; or a number
     clear_below: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.8  # times score_above: hysteresis
+    raise_at_most: Annotated[float, msgspec.Meta(ge=1, le=3)] = (
+        1.5  # times the learnt limit: how far orders closed as false alarms may raise it; 1: not at all
+    )
     for_windows: Annotated[int, msgspec.Meta(ge=1)] = 3  # consecutive windows above to open an event, below to clear it
     min_gap: Seconds = Seconds(4 * 3600)  # between the openings of two events, on the source's clock
     medium: Level = Level(score=2.0, after=Seconds(3600))  # severity; below it is "low"

@@ -26,6 +26,7 @@ from fedge_models.messages.quantize import Floats
 from fedge_models.messages.release import Release, max_release_bytes
 from fedge_models.messages.trust_chain import Anchor, verify_release
 from fedge_models.training.evaluation import row_losses
+from fedge_models.training.standardise import Scale
 
 from ..config.schema import ModelConfig
 from ..durable.releases import ChainStore
@@ -37,7 +38,7 @@ from ..samples.machine_recipe import machine_recipe
 from ..samples.store import SampleStore
 from ..samples.units import Summary
 from ..types import Array
-from . import model_age
+from . import label_worth, model_age
 from .baselines import Baselines
 from .calibrate import Calibrated
 from .canary import CANARY_MIN, clearly_worse
@@ -46,6 +47,7 @@ from .intervals import Intervals, intervals, of_other_sites, reported
 from .kept_calibration import KeptCalibration
 from .kept_choice import KeptChoice
 from .mixture import Blend
+from .moved_limit import below_faults
 from .own_model import OwnModel
 from .readiness import Readiness
 from .reference import Reference
@@ -59,6 +61,7 @@ from .training_set import TrainingSet
 logger = logging.getLogger(__name__)
 
 LOOK_S, LOOK_SAMPLES, LOOK_GROWTH = 600.0, 20, 1.2  # between two looks at whether the data is fit to train on
+MOST_FAULTS = 500  # windows of confirmed faults whose scores bound what moves limits
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -429,7 +432,7 @@ class LocalModel:
         sure, session = bounds or Intervals(), self._session(blend)
         how = None if calibrated is None else calibrated.calibration
         made = Serving(session, graph.card, version, scale, limit, graph.gives_probabilities, limits, sure, how)
-        made.past = self._past(made)
+        made.past, made.below = self._past(made), self._below_faults(blend, scale)
         self._by_one_before, made.session.by_one = self.decided_by_one, 0
         self.own_share, self.left_to_release = None if blend.own is None else blend.share, blend.left_to_release
         self.intervals, self.calibrated, self.blend = bounds, calibrated, blend
@@ -456,6 +459,17 @@ class LocalModel:
                 for asset, time_ns, x in self._model.data.history(float(self._config.trend)):
                     found.setdefault(asset, []).append((time_ns, serving.decide(x).values))
         return found
+
+    def _below_faults(self, blend: Blend, scale: Scale) -> dict[str, float]:
+        """What no move lifts the limits of an anomaly model above, by stored windows that are labelled as faults."""
+        if blend.card.task != "anomaly":
+            return {}
+        with suppress(StorageError):  # then only the events themselves say it
+            x, assets, when = self._samples.of_value(self._name, blend.input_shape, 1, MOST_FAULTS)
+            if len(x):
+                inputs = scale(x)
+                return below_faults(assets, when, label_worth.says(blend.card, blend.predict(inputs), inputs))
+        return {}
 
     def _canary(self, release: Release) -> None:
         """Raise ReleaseError for a release that is clearly worse here than the one that serves."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -23,6 +23,7 @@ from ..config.schema import AssetConfig
 from ..federation.participant import Participant
 from ..health import Latency
 from ..learning.serving import Serving
+from ..samples.closings import Closing
 from ..samples.event_book import EventBook
 from ..samples.label_values import TargetValue
 from ..samples.reservoir import Reservoir
@@ -78,15 +79,16 @@ class Asset:
         assets: int = 1,
         reservoir: Reservoir | None = None,
         drift: DriftState = DriftState(),  # noqa: B008  # its lists are never changed
+        closings: Callable[[], Sequence[Closing]] = tuple,
     ) -> None:
-        """assets: how many there are at this gateway; reservoir: what statistics are made of."""
+        """assets: how many there are at this gateway; reservoir: of what statistics are made; closings: see `Decider`."""
         self.name, self.config, self.participant = name, config, participant
         self._latency = latency
         self._card: Card | None = None
         self._dependants: dict[str, tuple[str, ...]] = {}  # channel -> the derived channels that depend on it
         self._samples = AssetSamples(name, config, samples)
         self._windows = AssetWindows(name, config, self._samples.read_label)
-        self._decider = Decider(name, config, participant.config)
+        self._decider = Decider(name, config, participant.config, closings)
         self._events = AssetEvents(gateway, name, config, state, silence, run, raise_event, events)
         model = config.model
         self._drift = InputDrift(
@@ -107,7 +109,7 @@ class Asset:
             raise_event,
             events,
         )
-        self._history = History(name, config, participant.config, past, self._samples, latency.record)
+        self._history = History(name, config, participant.config, past, self._samples, latency.record, closings)
         self._context = Context(config.context) if config.context else None
         self._watch = Watch(time.monotonic())
         self._reservoir = reservoir or Reservoir(name)
@@ -350,6 +352,7 @@ class Asset:
             "windows_undecided": self._undecided + self._early.given_up + self._history.undecided,
             "windows_waiting": len(self._pending) + len(self._early),
             "baseline": self._baseline(),
+            "limit": self._decider.limit_status(self.participant.serving),
             "unknown_contexts": self._context.refused if self._context else 0,
             "counters": self._history.counters(self._windows.counters()),
             "out_of_range": self._windows.out_of_range(),

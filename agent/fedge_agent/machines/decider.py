@@ -3,26 +3,45 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fedge_models.graph.card import Card
 from numpy.typing import NDArray
 
 from ..config.schema import AssetConfig, ModelConfig
+from ..learning import closing_codes
 from ..learning.limits import Limit
+from ..learning.moved_limit import moved
 from ..learning.serving import Scored, Serving
+from ..samples.closings import Closing
 from ..types import Decision, Window
 from ..windows.features import Preparation, bridge
 from .outlook import Left, Outlook
 from .pace import Pace
 
+# What no move lifts a limit above: the probability of a fault has an end.
+HIGHEST = {"anomaly": math.inf, "classify": 0.9, "multilabel": 1.0, "regress": 1.0}
+
 
 class Decider:
     """Decides for asset `name` once its model is known (`begin`)."""
 
-    def __init__(self, name: str, config: AssetConfig, model: ModelConfig) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: AssetConfig,
+        model: ModelConfig,
+        closings: Callable[[], Sequence[Closing]] = tuple,
+    ) -> None:
+        """closings: what people found of the asset's alarms; the same object as long as nothing is new."""
         self._name, self._config, self._model = name, config, model
+        self._closings = closings
+        self._moves_of: Sequence[Closing] | None = None
+        self._move = closing_codes.NOTHING
+        self._moved: tuple[Serving, Limit] | None = None  # for what serves
         above = config.when.score_above
         self._fixed = None if above == "threshold" else float(above)
         self._card: Card | None = None
@@ -51,9 +70,29 @@ class Decider:
         return () if self._prepare is None else self._prepare.undefined
 
     def limit(self, serving: Serving) -> Limit:
-        """What scores are compared with: the machine's own limit, or the one that is configured."""
+        """What scores are compared with: the machine's own limit, moved by what people found of its alarms, or the one
+        that is configured."""
         own = serving.limit(self._name)
-        return own if self._fixed is None else Limit(self._fixed, own.usual)
+        if self._fixed is not None:
+            return Limit(self._fixed, own.usual)
+        found = self._closings()
+        if found is self._moves_of and self._moved is not None and self._moved[0] is serving:
+            return self._moved[1]
+        self._move = closing_codes.move(found, self._config.when.raise_at_most)
+        made = moved(own, [self._move.factor], serving.below.get(self._name, HIGHEST[serving.card.task]))
+        self._moves_of, self._moved = found, (serving, made)
+        return made
+
+    def limit_status(self, serving: Serving | None) -> dict[str, Any] | None:
+        """How the limit is moved, for the status page; None where there is none, or it is configured."""
+        if serving is None or self._fixed is not None:
+            return None
+        own, now = serving.limit(self._name).score, self.limit(serving).score
+        if not math.isfinite(own) or own <= 0:
+            return None
+        factor, move = now / own, self._move
+        counts = {"false_alarms": move.false_alarms, "faults": move.faults}
+        return {"learnt": own, "factor": factor, **counts, "text": move.text(factor)}
 
     def decide(self, serving: Serving, window: Window, features: NDArray[Any], context: dict[str, str]) -> Decision:
         """The decision on a window by what serves; its latency is measured last."""

@@ -9,11 +9,12 @@ newest value of a tag that was not heard of since. A batch does not wait for it:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..config.schema import AssetConfig, ModelConfig
 from ..learning.serving import Serving
+from ..samples.closings import Closing
 from ..types import Batch, Decision, Reading, Window
 from ..windows.context import Context
 from .asset_samples import AssetSamples
@@ -39,8 +40,10 @@ class History:
         events: HistoryEvents,
         samples: AssetSamples,
         note: Callable[[float], None],
+        closings: Callable[[], Sequence[Closing]] = tuple,
     ) -> None:
-        """note: called with the latency of each decision."""
+        """note: called with the latency of each decision; closings: see `Decider`."""
+        self._closings = closings
         self._name, self._config, self._model, self._events, self._samples = name, config, model, events, samples
         self._note = note
         self._readings = HistoryReadings()
@@ -93,7 +96,7 @@ class History:
         if card is None or assembler is None:
             return False
         self._windows = HistoryWindows(lambda: live.assembler_of(card), assembler, live.pace.hold_s)
-        self._decider = Decider(self._name, self._config, self._model)
+        self._decider = Decider(self._name, self._config, self._model, self._closings)
         self._decider.begin(card, live.pace)
         self._context = Context(self._config.context) if self._config.context else None
         return True

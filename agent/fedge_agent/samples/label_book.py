@@ -20,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -31,7 +32,8 @@ from fedge_models.system.worker import Worker
 
 from ..config.schema import LabelConfig
 from ..types import Label
-from . import label_table, sample_table
+from . import closings, label_table, sample_table
+from .closings import Closing
 from .label_counts import LabelCounts
 from .label_values import TargetValue, accepted_values, describe, label_text, target_value, why_malformed
 from .sample_table import Arrived, Match
@@ -97,6 +99,8 @@ class LabelBook(TableWriter):
         self._counts: dict[str, LabelCounts] = {}
         self._matched: dict[str, int] = {}  # asset -> the last label that was matched to all its samples
         self._longest: dict[str, int] = {}  # asset -> length of its longest window, ns
+        self.closings: dict[str, tuple[Closing, ...]] = {}  # asset -> what was found of its alarms
+        self._closings_of: object = None  # what they were read at
         self._seen = 0  # the last sample that older labels were matched to
         self._file: object = None  # whose numbers these are
         self._expired = -EXPIRE_S
@@ -202,11 +206,26 @@ class LabelBook(TableWriter):
                 continue
         self._expire()
 
+    def look_at_closings(self) -> None:
+        """Read what people found of alarms, if that may have changed. Raises StorageError."""
+        cards = {asset: subject.card() for asset, subject in self._subjects.items()}
+        with self.tables.reading() as db:
+            now = (id(db), closings.mark(db), [asset for asset, card in cards.items() if card is not None])
+            if now == self._closings_of:
+                return
+            self.closings = {
+                asset: tuple(closings.of_asset(db, asset, partial(_is_fault, self._subjects[asset], card)))
+                for asset, card in cards.items()
+                if card is not None and card.task in ("anomaly", "classify")
+            }
+            self._closings_of = now
+
     def _round(self) -> float:
         """One round of the thread; seconds until the next."""
         failed = [e for e in (self._try_flush(),) if e is not None]
         failed += [e for follower in self._followers if (e := self._follow(follower)) is not None]
         self.match_new()
+        self.look_at_closings()
         if failed:
             raise failed[0]
         return LOOK_S
@@ -323,6 +342,12 @@ class LabelBook(TableWriter):
             stored = label_table.count(db, asset)
             unmatched, last = label_table.unmatched(db, asset, newest)
         return self._counts.get(asset, LabelCounts()).status(stored, unmatched, last)
+
+
+def _is_fault(subject: Subject, card: Card, value: float | str) -> bool | None:
+    """Whether a label says that something is wrong; None: the model does not know it."""
+    y = subject.target_value(card, value)
+    return None if y is None else y != (0 if card.task == "anomaly" else card.normal_index)
 
 
 def _contradiction(label: Label, example: tuple[Any, str, int], card: Card) -> str:

@@ -263,6 +263,14 @@ def labelled(db: sqlite3.Connection, model: str, bytes_: tuple[int, int], most: 
     return [row[0] for row in db.execute(f"{sql} ORDER BY id DESC LIMIT ?", (model, *bytes_, most))]
 
 
+def of_value(
+    db: sqlite3.Connection, model: str, bytes_: tuple[int, int], y: float, most: int
+) -> list[tuple[str, int, bytes]]:
+    """(asset, time in ns, x) of the newest samples of a model with this value."""
+    sql = f"SELECT asset, time_ns, x FROM samples WHERE model = ? AND y = ? AND length(x) IN (?, ?) AND {USED}"  # noqa: S608
+    return db.execute(f"{sql} ORDER BY id DESC LIMIT ?", (model, y, *bytes_, most)).fetchall()
+
+
 def longest_window(db: sqlite3.Connection, asset: str) -> int:
     """Length of the longest window of the asset's samples, ns."""
     return int(db.execute("SELECT max(span_ns) FROM samples WHERE asset = ?", (asset,)).fetchone()[0] or 0)

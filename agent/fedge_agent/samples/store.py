@@ -327,6 +327,15 @@ class SampleStore(TableWriter):
                 sample_table.labelled(db, model, sample_table.sizes(kind, shape), most), kind, shape, wide=False
             )
 
+    def of_value(
+        self, model: str, shape: tuple[int, ...], y: float, most: int, kind: Kind = np.float32
+    ) -> tuple[NDArray[Any], list[str], NDArray[np.int64]]:
+        """The newest samples (n, *shape) with this value, whose they are, and when (ns). Raises StorageError."""
+        with self.tables.reading() as db:
+            rows = sample_table.of_value(db, model, sample_table.sizes(kind, shape), y, most)
+        x = sample_table.numbers([row[2] for row in rows], kind, shape, wide=False)
+        return x, [row[0] for row in rows], np.array([row[1] for row in rows], np.int64)
+
     def history(
         self, model: str, shape: tuple[int, ...], since_ns: int, most: int, kind: Kind = np.float32
     ) -> list[tuple[str, int, NDArray[Any]]]:

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a decision is compared with: the learnt limit, moved by what people found of the machine's alarms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig, When
+from fedge_agent.learning.closing_codes import UP
+from fedge_agent.learning.limits import Limit
+from fedge_agent.learning.serving import Serving, Session
+from fedge_agent.machines.decider import Decider
+from fedge_agent.samples.closings import Closing
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
+from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.training.standardise import Scale
+
+DAY = 86_400 * 10**9
+CHANNELS, WINDOW = (Channel("a"),), WindowSpec(1, 4, 4)
+ANOMALY = Card("anomaly", CHANNELS, WINDOW, ("mean", "std"))
+CLASSIFY = Card("classify", CHANNELS, WINDOW, ("mean", "std"), ("ok", "worn"), "ok")
+UNSCALED = Scale(np.zeros(2, np.float32), np.ones(2, np.float32))
+
+
+def serving(card: Card, limit: float, below: float | None = None) -> Serving:
+    proto = zoo.autoencoder(card, 2, (1,)) if card.task == "anomaly" else zoo.mlp(card, 2, (3,))
+    data = proto.SerializeToString()
+    graph = TrainableGraph.load(data)
+    made = Serving(Session(data, graph.initializers(graph.params)), graph.card, 1, UNSCALED, Limit(limit))
+    made.below = {} if below is None else {"pump": below}
+    return made
+
+
+class Machine:
+    """A decider of one machine, and what people found of its alarms."""
+
+    def __init__(self, **when: object) -> None:
+        self.found: tuple[Closing, ...] = ()
+        config = AssetConfig(model="m", channels={"a": TagConfig(source="s", tag="a")}, when=When(**when))  # type: ignore[arg-type]
+        self.decider = Decider("pump", config, ModelConfig(), lambda: self.found)
+
+    def close(self, *faults: bool, ratio: float = 5.0) -> None:
+        self.found = tuple(Closing(f"e{i}", i * DAY, fault, ratio) for i, fault in enumerate(faults))
+
+
+def test_false_alarms_raise_the_limit_of_whatever_release_serves() -> None:
+    machine, first, second = Machine(), serving(ANOMALY, 2.0), serving(ANOMALY, 40.0)
+    assert machine.decider.limit(first) is first.limit("pump")
+    machine.close(False, False)
+    assert machine.decider.limit(first).score == pytest.approx(2.0 * UP**2)
+    assert machine.decider.limit(second).score == pytest.approx(40.0 * UP**2)  # another release, other scores
+    status = machine.decider.limit_status(second)
+    assert status is not None and status["factor"] == pytest.approx(UP**2) and status["learnt"] == 40.0
+    assert status["text"] == "limit 1.08 × raised after 2 false alarms (bound 1.5 ×)"
+    machine.close()  # the labels were withdrawn
+    assert machine.decider.limit(second).score == 40.0
+    status = machine.decider.limit_status(second)
+    assert status is not None and status["text"] == ""
+
+
+def test_it_stays_below_the_windows_of_a_confirmed_fault() -> None:
+    machine = Machine()
+    machine.close(*[False] * 30)
+    assert machine.decider.limit(serving(ANOMALY, 2.0)).score == 3.0
+    assert machine.decider.limit(serving(ANOMALY, 2.0, below=2.2)).score == 2.2
+    status = machine.decider.limit_status(serving(ANOMALY, 2.0, below=2.2))
+    assert status is not None
+    assert status["text"] == "limit 1.10 × raised after 30 false alarms (bound 1.5 ×, kept below a confirmed fault)"
+
+
+def test_a_probability_is_never_compared_with_what_it_cannot_reach() -> None:
+    machine = Machine(raise_at_most=3.0)
+    machine.close(*[False] * 60)
+    assert machine.decider.limit(serving(CLASSIFY, 0.5)).score == 0.9
+
+
+def test_a_configured_limit_and_a_bound_of_one_stay() -> None:
+    for machine in (Machine(score_above=7.0), Machine(raise_at_most=1.0)):
+        machine.close(*[False] * 9)
+        limit = machine.decider.limit(serving(ANOMALY, 2.0)).score
+        assert limit == (7.0 if machine.decider.limit_status(serving(ANOMALY, 2.0)) is None else 2.0)
