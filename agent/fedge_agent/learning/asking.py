@@ -16,6 +16,7 @@ from fedge_models.errors import StorageError
 from fedge_models.graph.card import NONE, Card
 from fedge_models.system import times
 from fedge_models.training import objective
+from fedge_models.training.calibration import Calibration
 from fedge_models.training.outliers import finite_rows
 from numpy.typing import NDArray
 
@@ -103,7 +104,7 @@ class Asker:
     def _best(self, blend: Blend, serving: Serving, x: Array, known: Array, windows: list[Window], newest: int) -> str:
         """Ask about the best of windows x (n, *shape); known: those that have a label. None is standardised yet."""
         limits = np.array([serving.limit(w.asset).score for w in windows])
-        seen = Seen(blend, serving.scale(x), limits)
+        seen = Seen(blend, serving.scale(x), limits, serving.calibration)
         worth = seen.worth(serving.scale(known))
         total = worth.total() / (1.0 + self._asked_lately(windows, newest))
         best = int(np.argmax(total))
@@ -157,13 +158,18 @@ NO_WINDOWS = (
 class Seen:
     """What the model, and each of the two that make it, say of standardised windows x (n, *shape)."""
 
-    def __init__(self, blend: Blend, x: Array, limits: NDArray[np.float64]) -> None:
-        """limits: what the scores of each window's machine are compared with (n,)."""
+    def __init__(
+        self, blend: Blend, x: Array, limits: NDArray[np.float64], calibration: Calibration | None = None
+    ) -> None:
+        """limits: what the scores of each window's machine are compared with (n,); calibration: as decisions have it."""
         self._card, self._x, self._limits = blend.card, x, limits
         release, own = blend.release, blend.own
         self._release = label_worth.says(blend.card, outputs(blend.graph, release, x), x)
         self._own = None if own is None else label_worth.says(blend.card, outputs(blend.graph, own, x), x)
-        self._mixed = label_worth.says(self._card, blend.predict(x), x)
+        gives = blend.predict(x)
+        if calibration is not None:
+            gives = calibration.applied(gives).astype(np.float32)
+        self._mixed = label_worth.says(self._card, gives, x)
 
     def worth(self, known: Array) -> Worth:
         """What the label of each window is worth; known: windows whose label is known, standardised."""

@@ -76,6 +76,7 @@ class Serving:
         self.below: Mapping[str, float] = {}  # by asset: scores of confirmed faults, which no move lifts a limit above
         self.past: Mapping[str, Sequence[tuple[int, Mapping[str, float]]]] = {}
         self._margins, self.bounds_hold_for = intervals.margins, intervals.hold_for
+        self.calibration = calibration
         self._calibrated = None if calibration is None else (calibration.slope, calibration.biases.tolist())
         self._channels = channel_labels(card.channels, card.derive)
         self._errors = ChannelErrors(card, session.input.shape)
