@@ -161,7 +161,7 @@ class Seen:
     def __init__(
         self, blend: Blend, x: Array, limits: NDArray[np.float64], calibration: Calibration | None = None
     ) -> None:
-        """limits: what the scores of each window's machine are compared with (n,); calibration: as decisions have it."""
+        """limits: what the scores of each window's machine are compared with (n,); calibration: that of decisions."""
         self._card, self._x, self._limits = blend.card, x, limits
         release, own = blend.release, blend.own
         self._release = label_worth.says(blend.card, outputs(blend.graph, release, x), x)

@@ -41,7 +41,7 @@ class Decider:
         self._closings = closings
         self._moves_of: Sequence[Closing] | None = None
         self._move = closing_codes.NOTHING
-        self._moved: tuple[Serving, Limit] | None = None  # for what serves
+        self._moved: tuple[Limit, Limit] | None = None  # the learnt limit, and what it is moved to
         above = config.when.score_above
         self._fixed = None if above == "threshold" else float(above)
         self._card: Card | None = None
@@ -76,11 +76,11 @@ class Decider:
         if self._fixed is not None:
             return Limit(self._fixed, own.usual)
         found = self._closings()
-        if found is self._moves_of and self._moved is not None and self._moved[0] is serving:
+        if found is self._moves_of and self._moved is not None and self._moved[0] is own:
             return self._moved[1]
         self._move = closing_codes.move(found, self._config.when.raise_at_most)
         made = moved(own, [self._move.factor], serving.below.get(self._name, HIGHEST[serving.card.task]))
-        self._moves_of, self._moved = found, (serving, made)
+        self._moves_of, self._moved = found, (own, made)
         return made
 
     def limit_status(self, serving: Serving | None) -> dict[str, Any] | None:
