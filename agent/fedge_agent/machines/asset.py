@@ -81,7 +81,7 @@ class Asset:
         drift: DriftState = DriftState(),  # noqa: B008  # its lists are never changed
         closings: Callable[[], Sequence[Closing]] = tuple,
     ) -> None:
-        """assets: how many there are at this gateway; reservoir: of what statistics are made; closings: see `Decider`."""
+        """assets: how many there are here; reservoir: what statistics are made of; closings: see `Decider`."""
         self.name, self.config, self.participant = name, config, participant
         self._latency = latency
         self._card: Card | None = None
