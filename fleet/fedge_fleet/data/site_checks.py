@@ -40,7 +40,22 @@ def check(sites: Mapping[str, SiteRows], card: Card) -> None:
                 f"site {name!r}: {counted(known, 'sample')} with a label of {len(site.x)}, expected {LEAST} or more: "
                 f"too few to train on, hold back and judge by{_why_few(card)}"
             )
+        _check_marks(name, site, card)
     _check_steps(sites, card)
+
+
+def _check_marks(name: str, site: SiteRows, card: Card) -> None:
+    """What the data themselves mark for the test must leave something to train on, and something to judge by."""
+    if site.marked is None:
+        return
+    known = _known(site, card)
+    train, test = int((known & ~site.marked).sum()), int((known & site.marked).sum())
+    if not test:
+        raise DataError(f"site {name!r}: no sample with a label has test = 1; expected some to judge by, or no 'test'")
+    if train < LEAST:
+        raise DataError(
+            f"site {name!r}: {counted(train, 'sample')} with a label and test = 0, expected {LEAST} or more"
+        )
 
 
 def notes(sites: Mapping[str, SiteRows], card: Card) -> list[str]:

@@ -13,6 +13,7 @@ from .scale import BaseLine, Scale, scale, text
 
 ROW = 44  # pixels
 TOP = 22  # for the names of base lines
+MOST_ERROR = 0.5  # how far intervals stretch the axis beyond the dots, in spans of the dots
 Shape = Literal["full", "open", "tick", "cross"]
 
 
@@ -53,10 +54,9 @@ class DotChart:
         """The figure; empty without a value."""
         base = [b for b in self.baselines if math.isfinite(b.value)]
         values = [d.value for row in self.rows for d in row.dots] + [b.value for b in base]
-        values += [v for row in self.rows for v in row.error or ()]
         if not any(map(math.isfinite, values)):
             return ""
-        xs, bottom = scale(values, span=self.span), TOP + ROW * len(self.rows)
+        xs, bottom = scale([*values, *self._ends(values)], span=self.span), TOP + ROW * len(self.rows)
         parts = [_grid(xs, bottom), *_base_lines(xs, base, bottom)]
         parts += [_row(xs, row, TOP + ROW * k) for k, row in enumerate(self.rows)]
         parts.append(text("50%", bottom + 36, self.x, "axis", "middle"))
@@ -66,6 +66,13 @@ class DotChart:
             f"<svg class='chart dots' role='img' aria-label='{escape(self.title)}' style='height:{bottom}px'>"
             f"{''.join(parts)}</svg>{caption}</figure>"
         )
+
+    def _ends(self, values: Sequence[float]) -> list[float]:
+        """Ends of the intervals; one that is far wider than all the dots together does not stretch the axis."""
+        known = [v for v in values if math.isfinite(v)]
+        room = MOST_ERROR * max(max(known) - min(known), self.span)
+        low, high = min(known) - room, max(known) + room
+        return [min(high, max(low, v)) for row in self.rows for v in row.error or () if math.isfinite(v)]
 
 
 def _grid(xs: Scale, bottom: int) -> str:
@@ -99,7 +106,8 @@ def _row(xs: Scale, row: DotRow, top: int) -> str:
     if row.error is not None and all(map(math.isfinite, row.error)):
         a, b = (xs.percent(v) for v in row.error)
         parts.append(f"<line class='error' x1='{a}%' x2='{b}%' y1='{y}' y2='{y}'/>")
-        parts += [f"<line class='error' x1='{v}%' x2='{v}%' y1='{y - 4}' y2='{y + 4}'/>" for v in (a, b)]
+        ends = [xs.percent(v) for v in row.error if xs.low <= v <= xs.high]
+        parts += [f"<line class='error' x1='{v}%' x2='{v}%' y1='{y - 4}' y2='{y + 4}'/>" for v in ends]
     parts += [_dot(xs, dot, y) for dot in row.dots if math.isfinite(dot.value)]
     return "".join(parts)
 

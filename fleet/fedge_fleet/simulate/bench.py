@@ -8,6 +8,7 @@ at the honest sites. Deterministic: the same settings, seed and data give the sa
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -226,7 +227,8 @@ _taken: list[Bench] = []  # of a worker process
 
 
 def _take(bench: Bench) -> None:
-    """Begin a worker process with its bench, which is sent once."""
+    """Begin a worker process with its bench, which is sent once. Ctrl-C ends it without words of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     _taken[:] = [bench]
 
 

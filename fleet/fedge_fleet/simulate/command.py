@@ -51,11 +51,10 @@ def simulate(
     from .actions import run
 
     result = run(config, where, jobs, as_json)
+    click.echo(result.json() if as_json else "\n".join(result.lines()))
     if page is not None:
         page.write_text(result.html(), encoding="utf-8")
-    click.echo(result.json() if as_json else "\n".join(result.lines()))
-    if page is not None and not as_json:
-        click.echo(f"{page}: written")
+        click.echo(f"{page}: written", err=True)
 
 
 def _settings(given: tuple[Path, ...], no_trust: bool, flags: dict[str, Any]) -> tuple[Config, str]:

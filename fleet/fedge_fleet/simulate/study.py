@@ -119,6 +119,16 @@ class Study:
         """What a rule gains over being alone, over all sites."""
         return self.estimated(lambda s: self.better(self.calm(rule, s).serves.overall, self.lines[s].alone.overall))
 
+    def gain_at(self, rule: str, sites: Sequence[str]) -> Estimate:
+        """What a rule gains over being alone, as a mean over some sites that can be judged."""
+
+        def mean(seed: int) -> float:
+            serves, alone = self.calm(rule, seed).serves.sites, self.lines[seed].alone.sites
+            gains = [self.better(serves[n], alone[n]) for n in sites if n in serves and n in alone]
+            return float(np.mean(gains)) if gains else float("nan")
+
+        return self.estimated(mean)
+
     def score(self, rule: str) -> float:
         """What serves under a rule, over all sites."""
         return self.estimated(lambda s: self.calm(rule, s).serves.overall).mean
@@ -238,6 +248,15 @@ class Study:
         found = [self.calm(self.main, s) for s in self.seeds]
         sent = max(1, sum(sum(f.counts.values()) for f in found))
         return sum(f.bytes_up for f in found) / sent, sum(f.bytes_down for f in found) / (self.rounds * len(found))
+
+    def judged_with(self) -> dict[str, int]:
+        """With how many seeds a site can be judged, where that is not all of them."""
+        found: dict[str, int] = {}
+        for name in self.sites:
+            scores = [self.calm(self.main, s).serves.sites.get(name, float("nan")) for s in self.seeds]
+            count = int(np.isfinite(scores).sum())
+            found |= {name: count} if count < len(scores) else {}
+        return found
 
     def judged(self) -> bool:
         """Whether there is anything that the models can be judged by."""

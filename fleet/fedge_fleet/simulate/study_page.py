@@ -13,7 +13,7 @@ from .production import NOT_SIMULATED
 from .rule_choice import UNPROTECTED
 from .study import Attacked, SiteFigures, Study
 from .study_text import remarks
-from .verdict import METRICS, NAMES, Verdict, judge, people, score, signed
+from .verdict import METRICS, NAMES, Verdict, judge, people, percent, score, signed
 
 MOST_ROWS = 24  # sites of a chart; of more the outermost are shown
 SPAN = 0.05  # that the axis of a score covers at least: less is no difference
@@ -28,7 +28,7 @@ def page(study: Study) -> Report:
     """Build the page."""
     verdict = judge(study)
     blocks: list[Block] = [_sites(study), _attacks(study), *_under_attack(study), _rounds(study), _rules(study)]
-    blocks += [Note("To be known", remarks(study, verdict)), _details(study)]
+    blocks += [Note("To be known", remarks(study)), _details(study)]
     return Report(
         _title(study, verdict),
         blocks,
@@ -63,8 +63,8 @@ def _sites(study: Study) -> Block:
         _axis(study),
         [_site_row(f, not study.is_error) for f in figures],
         caption="Bars go from staying alone to what serves with the federation; green and orange where that is beyond "
-        "its error. The thin line is the error of the gain: in 19 of 20 such comparisons the gain would lie in it."
-        + more,
+        "its error. The thin line is the error of the gain: in 19 of 20 such comparisons the gain would lie in it; one "
+        "without an end goes on." + more,
         span=_span(study),
     )
 
@@ -100,14 +100,14 @@ def _attacks(study: Study) -> Block:
             Dot("alone", worst.alone, "open", f"the same sites alone: {score(worst.alone)}"),
             Dot("worst attack", worst.left, "cross", _hint(worst)),
         ]
-        remark = f"{worst.attack}: {signed(worst.gain)} against alone"
+        remark = f"{worst.attack}: {signed(worst.gain)}"
         rows.append(DotRow(people(rule), dots, remark, (worst.calm, worst.left), kind))  # type: ignore[arg-type]
     return DotChart(
         "What an attacker could do",
         _axis(study),
         rows,
-        caption="What serves at the honest sites, under each rule. Hostile sites hold real keys and work together. The "
-        "remark names the worst attack, and what it leaves over staying alone.",
+        caption="What serves at the honest sites, under each rule. Hostile sites hold real keys and work together. At "
+        "the right: the worst attack, and what it leaves over staying alone.",
         span=_span(study),
     )
 
@@ -141,8 +141,8 @@ def _under_attack(study: Study) -> list[Block]:
 def _attacked_cell(found: Attacked | None) -> Cell:
     if found is None:
         return Cell("-")
-    marks = [f"backdoor {found.backdoor:.0%}"] if math.isfinite(found.backdoor) else []
-    marks += [f"caught {found.caught:.0%}"] if found.caught > 0 else []
+    marks = [f"backdoor {percent(found.backdoor)}"] if math.isfinite(found.backdoor) else []
+    marks += [f"caught {percent(found.caught)}"] if found.caught > 0 else []
     kind = "good" if found.gain.above() else "bad" if found.gain.below() else "weak"
     return Cell(score(found.left) + (f" ({', '.join(marks)})" if marks else ""), kind)  # type: ignore[arg-type]
 

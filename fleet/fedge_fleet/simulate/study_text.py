@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from fedge_models.system.text import printable
 
 from .estimate import Estimate
 from .study import Attacked, Study
-from .verdict import NAMES, Verdict, judge, people, score, signed
+from .verdict import FEW, NAMES, judge, people, score, signed
 
 
 def lines(study: Study) -> list[str]:
@@ -26,11 +27,11 @@ def lines(study: Study) -> list[str]:
     found += ["", *_table([[f"{metric} at", "alone", "together", "pooled", "gain", "to train", "to judge"], *sites])]
     if attacks := _attacks(study):
         found += ["", *_table(attacks)]
-    found += [f"note: {note}" for note in remarks(study, verdict)]
+    found += [f"note: {printable(note)}" for note in remarks(study)]
     return found
 
 
-def remarks(study: Study, verdict: Verdict) -> list[str]:
+def remarks(study: Study) -> list[str]:
     """What must be known beside the figures: of the data, the settings, and what could not be run."""
     found = list(study.notes)
     if study.planted:
@@ -39,8 +40,9 @@ def remarks(study: Study, verdict: Verdict) -> list[str]:
         found.append(
             "the data say what is for the test: the errors tell the chance of training, not that of other data"
         )
-    if few := [n for n, count in study.lines[study.seeds[0]].test.items() if count < 30]:
-        found.append(f"fewer than 30 samples to judge by, so figures are rough: {', '.join(few)}")
+    if few := [n for n, count in study.lines[study.seeds[0]].test.items() if count < FEW]:
+        found.append(f"fewer than {FEW} samples to judge by, so figures are rough: {', '.join(few)}")
+    found += [f"{n}: judged with {k} of {len(study.seeds)} seeds" for n, k in study.judged_with().items() if k]
     found += [f"left out at {name}: {count:,} samples" for name, count in study.left_out.items() if count]
     found += [f"not run: {what}: {why}" for what, why in study.failed().items()]
     found += [f"{d.key} = {d.here} (a gateway's or aggregator's default: {d.default})" for d in study.differences]
@@ -71,7 +73,7 @@ def as_json(study: Study) -> str:
         "rules": {r: _rule(study, r) for r in study.rules if study.runs(r)},
         "held_back": dict(study.units),
         "history": study.history(study.main),
-        "notes": remarks(study, verdict),
+        "notes": remarks(study),
         "differs_from_default": [d._asdict() for d in study.differences],
     }
     return json.dumps(finite(table), allow_nan=False)

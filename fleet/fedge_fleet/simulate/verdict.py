@@ -26,6 +26,7 @@ METRICS = {
 NAMES = {"macro_f1": "macro-F1", "auroc": "AUROC", "average_precision": "average precision", "rmse": "RMSE"}
 PEOPLE = {DEFAULT: "the default", UNPROTECTED: "FedAvg without trust", "fedavg": "FedAvg with trust"}
 LISTED = 6  # names of sites in a sentence
+FEW = 30  # samples to judge by, below which a site's score is rough
 
 
 class Sentence(NamedTuple):
@@ -88,6 +89,11 @@ def signed(found: Estimate) -> str:
     return f"{text} ± {found.error:.3f}" if found.error < 10 else f"{text} ± {found.error:.3g}"
 
 
+def percent(share: float) -> str:
+    """A share as people read it."""
+    return f"{100 * share:.0f} %"
+
+
 def people(rule: str) -> str:
     """A rule's name in a sentence."""
     return PEOPLE.get(rule, rule.replace("-no-trust", " without trust").replace("_", " "))
@@ -104,7 +110,19 @@ def _pays(study: Study) -> str:
         return f"Joining pays here: {pair}.{small}"
     if gain.below():
         return f"Joining costs here: {pair}."
-    return f"These data do not show that joining pays: {pair}. The difference is within its error."
+    least = f"A gain of less than {gain.error:.3f} cannot be seen with these data."
+    return f"These data do not show that joining pays: {pair}. {least}{_without_small(study)}"
+
+
+def _without_small(study: Study) -> str:
+    """What the gain is without sites that have too few samples to judge by, where there are such."""
+    tests = study.lines[study.seeds[0]].test
+    small = [n for n in study.sites if tests[n] < FEW]
+    others = [n for n in study.sites if n not in small]
+    found = study.gain_at(study.main, others)
+    if not small or not np.isfinite(found.mean):
+        return ""
+    return f" Without {_names(small)}, judged by fewer than {FEW} samples, it is {signed(found)}."
 
 
 def _who(study: Study, sites: Verdict) -> str:
@@ -141,7 +159,7 @@ def _attack(study: Study) -> str:
     doors = [f for f in study.all_attacked(study.main) if np.isfinite(f.backdoor)]
     if doors:
         door = max(doors, key=lambda f: f.backdoor)
-        texts.append(f"A backdoor hides {door.backdoor:.0%} of the faults that carry its trigger.")
+        texts.append(f"A backdoor hides {percent(door.backdoor)} of the faults that carry its trigger.")
     return " ".join(texts)
 
 
@@ -207,7 +225,8 @@ def _recommended(study: Study) -> tuple[str | None, str]:
     if rivals:
         best = max(rivals, key=lambda r: study.difference(r, base).mean)
         return best, _because(study, best, base)
-    return base, _stays(study, base, rules)
+    joins = "" if study.gain(study.main).above() else "If you join: "
+    return base, joins + _stays(study, base, rules)
 
 
 def _beats(study: Study, rule: str, base: str) -> bool:
@@ -230,7 +249,7 @@ def _because(study: Study, rule: str, base: str) -> str:
 
 def _stays(study: Study, base: str, rules: list[str]) -> str:
     others = [r for r in rules if r != base]
-    text = f"{_upper(people(base))}."
+    text = f"{people(base)}." if not study.gain(study.main).above() else f"{_upper(people(base))}."
     if not others:
         return f"{text} No other rule was tried."
     better = [r for r in others if study.difference(r, base).above(0 if study.is_error else SMALL)]

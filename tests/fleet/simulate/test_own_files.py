@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from fedge_fleet.cli import main
-from fedge_models.graph.card import Card, Channel, WindowSpec
+from fedge_models.graph.card import Card, Channel, ImageSpec, Target, WindowSpec
 from fedge_models.model import starter
 
 CHANNELS = (Channel("current_A", "A"), Channel("pressure_bar", "bar"))
@@ -107,6 +107,83 @@ def test_anomalies_without_a_label_are_judged_by_planted_faults(plants: Callable
     assert any("faults that are planted" in note for note in notes)
 
 
+def of_targets(path: Path, seed: int) -> None:
+    x = np.random.default_rng(seed).normal(size=(120, 2))
+    lines = [f"{a:.3f},{b:.3f},{a + 2 * b + 5:.3f}" for a, b in x]
+    path.write_text("current_A,pressure_bar,life_h\n" + "\n".join(lines) + "\n")
+
+
+def of_several_labels(path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    y = rng.random((120, 2)) < 0.4
+    lines = [f"{a:.3f},{b:.3f},{int(w)},{int(k)}" for (a, b), (w, k) in zip(rng.normal(3 * y, 0.5), y, strict=True)]
+    path.write_text("current_A,pressure_bar,worn,leak\n" + "\n".join(lines) + "\n")
+
+
+def of_experiments(path: Path, seed: int) -> None:
+    table(path, seed, rows=400)
+    head, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([f"{head},group", *(f"{row},run {k // 40}" for k, row in enumerate(rows))]) + "\n")
+
+
+def of_derived_channels(path: Path, seed: int) -> None:
+    table(path, seed)
+
+
+KINDS = {
+    "targets": (
+        Card("regress", CHANNELS, WindowSpec(1, 1, 1), targets=(Target("life_h", "h", alarm_below=3.0),)),
+        of_targets,
+        "blocks of rows",
+        "RMSE",
+    ),
+    "several labels": (
+        Card("multilabel", CHANNELS, WindowSpec(1, 1, 1), labels=("worn", "leak")),
+        of_several_labels,
+        "blocks of rows",
+        "macro-F1",
+    ),
+    "experiments": (TABLE, of_experiments, "whole experiments (column group)", "macro-F1"),
+    "derived channels": (
+        Card(
+            "classify", CHANNELS, WindowSpec(1, 1, 1), labels=("ok", "worn"), derive={"p": "current_A * pressure_bar"}
+        ),
+        of_derived_channels,
+        "blocks of rows",
+        "macro-F1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("card", "write", "units", "metric"), KINDS.values(), ids=KINDS)
+def test_every_kind_of_data_is_read_as_a_gateway_reads_it(
+    plants: Callable[..., Result], card: Card, write: Callable[[Path, int], None], units: str, metric: str
+) -> None:
+    starter(card).save(Path("kind.onnx"))
+    for k in range(3):
+        write(Path(f"plant{k}.csv"), k)
+    found = plants("--compare", "--rules", "default", "--attacks", "sign_flip", model="kind.onnx")
+    assert found.exit_code == 0, found.output
+    assert f"{metric} at" in found.stdout and f"held back: {units}" in found.stderr
+    assert "unknown" not in found.stdout and "nan" not in found.stdout
+
+
+def test_folders_of_pictures_are_sites(plants: Callable[..., Result]) -> None:
+    image = pytest.importorskip("PIL.Image")
+    card = Card("classify", (Channel("camera"),), WindowSpec(1, 1, 1), labels=("sound", "crack"), image=ImageSpec(8, 8))
+    starter(card).save(Path("eye.onnx"))
+    for k in range(3):
+        for label in card.labels:
+            folder = Path(f"plants/plant{k}/{label}")
+            folder.mkdir(parents=True)
+            for i in range(20):
+                pixels = np.random.default_rng([k, i]).integers(0, 100, (8, 8)).astype(np.uint8)
+                image.fromarray(pixels + (120 if label == "crack" else 0)).save(folder / f"{i}.png")
+    found = plants(data="plants/*", model="eye.onnx")
+    assert found.exit_code == 0, found.output
+    assert "plant2: 40 samples, 0 left out; held back: pictures that follow each other" in found.stderr
+
+
 def test_what_must_be_known_of_the_data_is_noted(plants: Callable[..., Result]) -> None:
     table(Path("plant1.csv"), 1, labels="ok")
     Path("plant3.csv").write_bytes(Path("plant2.csv").read_bytes())
@@ -119,6 +196,11 @@ def test_what_must_be_known_of_the_data_is_noted(plants: Callable[..., Result]) 
     assert "plant3: holds the same samples as plant2" in notes
     assert "plant4: 40 samples; a gateway waits for 64 (min_samples)" in notes
     assert "plant0: pressure_bar varies" in notes and "is it in another unit?" in notes
+
+
+def marked(path: Path, test: int) -> None:
+    head, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([f"{head},test", *(f"{row},{test}" for row in rows)]) + "\n")
 
 
 FAULTS = {
@@ -144,6 +226,16 @@ FAULTS = {
         lambda: table(Path("plant1.csv"), 1, rows=9),
         "plant*.csv",
         "site 'plant1': 9 samples with a label of 9, expected 15 or more",
+    ),
+    "all for the test": (
+        lambda: marked(Path("plant1.csv"), 1),
+        "plant*.csv",
+        "site 'plant1': 0 samples with a label and test = 0, expected 15",
+    ),
+    "nothing for the test": (
+        lambda: marked(Path("plant1.csv"), 0),
+        "plant*.csv",
+        "no sample with a label has test = 1",
     ),
     "words for a number": (
         lambda: Path("plant1.csv").write_text("current_A,pressure_bar,label\n8,high,ok\n9,4,ok\n"),
