@@ -18,7 +18,7 @@ from .bench import HONEST, Bench, Job, work
 from .config import Config
 from .data_source import OwnData, RecordedSet
 from .rule_choice import Choice
-from .study import Study, hostile_numbers
+from .study import OWN, Study, hostile_numbers
 
 # Wrong labels, a turned sign, two that know what is honest and hide in it, and a backdoor.
 USUAL_ATTACKS = ("label_flip", "sign_flip", "min_max", "adaptive", "backdoor")
@@ -67,7 +67,7 @@ def compare(
         if why := found[choices[0].name, attack, number, seeds[0]].failed:
             raise ConfigError(why)
     return Study(
-        name=config.set if isinstance(source, RecordedSet) else "own data",
+        name=config.set if isinstance(source, RecordedSet) else OWN,
         card=fleet.problem.card,
         metric=fleet.problem.metric,
         sites=names,

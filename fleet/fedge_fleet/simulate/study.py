@@ -19,6 +19,7 @@ from .production import Difference
 from .rule_choice import UNPROTECTED
 
 Key = tuple[str, str, int, int]
+OWN = "own data"  # the name of a study that is not of a set
 MOST_OF_IT = 0.95  # of what the rounds gain
 DAY = 24  # rounds a day at the gateway's default interval of an hour
 

@@ -128,7 +128,7 @@ def _under_attack(study: Study) -> list[Block]:
             if first is not None:
                 rows.append([attack.replace("_", " "), score(first.alone), *map(_attacked_cell, found)])
         if rows:
-            title = f"{counted(number, 'hostile site')} of {len(study.sites)}: what is left"
+            title = f"{number} of {len(study.sites)} sites hostile: what is left"
             caption = (
                 f"{NAMES[study.metric]} of what serves at the honest sites. Green: better than alone, beyond the "
                 "error; orange: worse. In brackets, how often a backdoor hides a fault, and the share of hostile sites "
@@ -197,7 +197,8 @@ def _how(study: Study) -> list[str]:
     )
     errors = (
         "Errors are 95 % intervals of the mean over the seeds (Student's t; with the correction of Nadeau and Bengio "
-        "for training parts that overlap). With one seed there is none. Attacks are run on the first three seeds."
+        "for training parts that overlap). With one seed there is none. Of twenty sites that gain nothing one looks "
+        "clear by chance. Attacks are run on the first three seeds."
     )
     return [
         fresh if study.fresh else "The data say what is for the test; the seeds differ in the training only.",

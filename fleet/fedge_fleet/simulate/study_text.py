@@ -12,7 +12,7 @@ import numpy as np
 from fedge_models.system.text import printable
 
 from .estimate import Estimate
-from .study import Attacked, Study
+from .study import OWN, Attacked, Study
 from .verdict import FEW, NAMES, judge, people, score, signed
 
 
@@ -37,9 +37,7 @@ def remarks(study: Study) -> list[str]:
     if study.planted:
         found.append("no data have a labelled anomaly: models are judged by faults that are planted in normal samples")
     if not study.fresh and len(study.seeds) > 1:
-        found.append(
-            "the data say what is for the test: the errors tell the chance of training, not that of other data"
-        )
+        found.append(_same_test(study))
     if few := [n for n, count in study.lines[study.seeds[0]].test.items() if count < FEW]:
         found.append(f"fewer than {FEW} samples to judge by, so figures are rough: {', '.join(few)}")
     found += [f"{n}: judged with {k} of {len(study.seeds)} seeds" for n, k in study.judged_with().items() if k]
@@ -47,6 +45,12 @@ def remarks(study: Study) -> list[str]:
     found += [f"not run: {what}: {why}" for what, why in study.failed().items()]
     found += [f"{d.key} = {d.here} (a gateway's or aggregator's default: {d.default})" for d in study.differences]
     return found
+
+
+def _same_test(study: Study) -> str:
+    """What the errors do not tell where every seed judges by the same samples."""
+    chance = "training" if study.name == OWN else "dealing the set to sites, and of training"
+    return f"the data say what is for the test: the errors tell the chance of {chance}, not that of other data"
 
 
 def as_json(study: Study) -> str:

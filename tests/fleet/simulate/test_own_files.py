@@ -78,7 +78,7 @@ def test_a_comparison_tries_rules_under_attacks(plants: Callable[..., Result]) -
     rules = json.loads(found.stdout)["rules"]
     assert {f["attack"] for f in rules["median"]["attacked"]} == {"sign_flip", "label_flip"}
     page = Path("page.html").read_text("utf-8")
-    assert "What an attacker could do" in page and "1 hostile site of 3: what is left" in page
+    assert "What an attacker could do" in page and "1 of 3 sites hostile: what is left" in page
 
 
 def test_a_pattern_without_quotes_and_a_settings_file_are_taken(plants: Callable[..., Result], tmp_path: Path) -> None:
