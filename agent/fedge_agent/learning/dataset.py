@@ -66,6 +66,7 @@ class Dataset(NamedTuple):
     notes: tuple[str, ...] = ()  # of a folder: what was not read, and how labels were understood
     spans: NDArray[np.int64] = NO_SPANS  # (n, 2) first and last row, plus one, of each sample; of a table only
     groups: tuple[str, ...] = ()  # of each sample, where the file has a column `group`
+    times: tuple[tuple[str, str], ...] = ()  # of its first and last row as written, where the form has one column of it
 
     def part(self, test: bool) -> tuple[Values, NDArray[Any]]:
         """Return (x, y) of the test part, or of the part to train on."""
@@ -235,7 +236,8 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
 def _table(path: Path, card: Card, label: Sequence[str], form: Form, hold_back: bool) -> Dataset:
     named = list(label) or [*card.measured, "label"]
     channels = [c.name for c in card.channels]
-    table = tables.read(path, form, channels, [*named, "group", "test"], card.window.rate_hz)
+    time = [] if form.tag_column or form.date_column or not form.time_column else [form.time_column]
+    table = tables.read(path, form, channels, [*named, "group", "test", *time], card.window.rate_hz)
     named = table_labels.columns(path, table, card, list(label))
     values = np.stack([table.numbers[name] for name in channels])
     values[~(np.abs(values) <= LARGEST)] = np.nan  # as the gateway takes them: no value
@@ -259,7 +261,11 @@ def _table(path: Path, card: Card, label: Sequence[str], form: Form, hold_back: 
     if not card.derive and not card.features:
         values = narrowed(values.T).T
     made = _prepared(path, card, [values[:, a:b] for a, b in ends[good]], y, parts[good] == 1, ends[good])
-    made = made._replace(groups=tuple(groups[a] for a in made.spans[:, 0]) if groups else ())
+    stamps = table.texts.get(form.time_column, []) if time else []
+    made = made._replace(
+        groups=tuple(groups[a] for a in made.spans[:, 0]) if groups else (),
+        times=tuple((stamps[a], stamps[b - 1]) for a, b in made.spans) if stamps else (),
+    )
     lacking = table_labels.lacking(table, named)
     made = made._replace(form=form, unread=unread, marked=bool(flags), lacking=lacking)
     return made._replace(left_out=int((~good).sum()))

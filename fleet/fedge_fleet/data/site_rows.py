@@ -83,7 +83,7 @@ def _loaded(path: Path, graph: TrainableGraph, label: Sequence[str], form: Path 
 
 
 def _units(paths: Sequence[Path], made: Sequence[Dataset], card: Card) -> Units:
-    """By experiment, by file, or by blocks of rows."""
+    """By experiment, by file, by time, or by blocks of rows."""
     if all(d.groups for d in made):
         groups = [f"{p}:{g}" for p, d in zip(paths, made, strict=True) for g in d.groups]
         if (found := units.of_groups(groups, "whole experiments (column group)")) is not None:
@@ -92,7 +92,22 @@ def _units(paths: Sequence[Path], made: Sequence[Dataset], card: Card) -> Units:
         files = [str(p) for p, d in zip(paths, made, strict=True) for _ in range(len(d.x))]
         if (found := units.of_groups(files, "whole files")) is not None:
             return found
+    if len(made) == 1 and (timed := _by_time(made[0])) is not None:
+        return timed
     return units.joined([_blocks(d, card) for d in made])
+
+
+def _by_time(made: Dataset) -> Units | None:
+    """Runs or days, where a table has times."""
+    if not made.times or made.form is None:
+        return None
+    clock, stamps = Clock(made.form), np.zeros((len(made.times), 2), np.int64)
+    try:
+        for row, (first, last) in zip(stamps, made.times, strict=True):
+            row[:] = clock.parse(first, ""), clock.parse(last, "")
+    except ValueError:
+        return None  # blocks of rows need no times
+    return units.of_times(stamps[:, 0], stamps[:, 1])
 
 
 def _blocks(made: Dataset, card: Card) -> Units:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hold back whole units of a site: to judge the models by (test), and for the gateway's own judgement (held).
 
-A unit is what repeats at a site: an experiment (column `group`), a recording (a file of a folder), else a block of rows
-that follow each other. Rows of one unit resemble each other, so a unit lies on one side only. Pure.
+A unit is what repeats at a site: an experiment (column `group`), a recording (a file of a folder), a run between two
+gaps in time or a day, else a block of rows that follow each other. Rows of one unit resemble each other, so a unit lies
+on one side only. Pure.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ Ints = NDArray[np.int64]
 EVERY = 5  # one unit in so many is judged by, and of the rest again one in so many is held back
 FEWEST = 5  # groups or files below which blocks of rows are the units
 BLOCKS = 50  # of rows (fewer where windows are long)
+GAP = 20  # usual steps of time, as a gateway parts its runs
+DAY_NS = 86400 * 10**9
 TRAIN, TEST, HELD = 0, 1, 2
 
 
@@ -41,6 +44,21 @@ def of_groups(groups: list[str], kind: str) -> Units | None:
     names, index = np.unique(np.array(groups, dtype=object).astype(str), return_inverse=True)
     found = index.astype(np.int64).reshape(-1)
     return Units(found, found, kind) if len(names) >= FEWEST else None
+
+
+def of_times(starts: Ints, ends: Ints) -> Units | None:
+    """Runs between gaps in time, else days, by the time of each sample's first and last row (ns); None: too few."""
+    order = np.argsort(starts, kind="stable")
+    steps = np.diff(starts[order])
+    if not len(steps) or (usual := float(np.median(steps))) <= 0:
+        return None
+    run = np.empty(len(starts), np.int64)
+    run[order] = np.concatenate([[0], np.cumsum(steps > GAP * usual)])
+    if run.max() + 1 >= FEWEST:
+        return Units(run, run, "whole runs (between gaps in time)")
+    days = np.unique(np.concatenate([starts // DAY_NS, ends // DAY_NS]))
+    first, last = (np.searchsorted(days, of // DAY_NS).astype(np.int64) for of in (starts, ends))
+    return Units(first, last, "whole days") if len(days) >= FEWEST else None
 
 
 def of_blocks(starts: Ints, stops: Ints, kind: str = "blocks of rows") -> Units:

@@ -58,6 +58,17 @@ def test_the_seed_chooses_and_what_the_data_mark_stays() -> None:
     assert all((p.test == marked).all() and not (p.held & marked).any() and p.held.any() for p in kept)
 
 
+def test_runs_between_gaps_in_time_are_units_else_days_are() -> None:
+    second, day = 10**9, 86400 * 10**9
+    runs = np.concatenate([np.arange(30) * second + k * 3600 * second for k in range(6)]).astype(np.int64)
+    found = units.of_times(runs, runs + second)
+    assert found is not None and found.kind.startswith("whole runs") and np.bincount(found.first).tolist() == [30] * 6
+    hours = np.arange(24 * 6, dtype=np.int64) * 3600 * second
+    found = units.of_times(hours + day // 2, hours + day // 2 + 1800 * second)
+    assert found is not None and found.kind == "whole days" and found.last.max() == 6
+    assert units.of_times(hours[:48], hours[:48]) is None  # two days
+
+
 def test_files_of_one_site_are_units_of_their_own() -> None:
     one = Units(np.array([0, 1]), np.array([0, 1]), "blocks")
     assert units.joined([one, one]).first.tolist() == [0, 1, 2, 3]

@@ -126,6 +126,14 @@ def of_experiments(path: Path, seed: int) -> None:
     path.write_text("\n".join([f"{head},group", *(f"{row},run {k // 40}" for k, row in enumerate(rows))]) + "\n")
 
 
+def of_runs(path: Path, seed: int) -> None:
+    table(path, seed, rows=320, step_s=1.0)
+    head, *rows = path.read_text().splitlines()
+    cells = [row.split(",", 1) for row in rows]  # a pause of an hour after every 40 rows
+    late = [f"{float(time) + k // 40 * 3600:.3f},{rest}" for k, (time, rest) in enumerate(cells)]
+    path.write_text("\n".join([head, *late]) + "\n")
+
+
 def of_derived_channels(path: Path, seed: int) -> None:
     table(path, seed)
 
@@ -144,6 +152,7 @@ KINDS = {
         "macro-F1",
     ),
     "experiments": (TABLE, of_experiments, "whole experiments (column group)", "macro-F1"),
+    "runs": (TABLE, of_runs, "whole runs (between gaps in time)", "macro-F1"),
     "derived channels": (
         Card(
             "classify", CHANNELS, WindowSpec(1, 1, 1), labels=("ok", "worn"), derive={"p": "current_A * pressure_bar"}
