@@ -123,7 +123,7 @@ def _charts(scenario: Scenario, watch: Watch, compared: Comparison) -> list[Line
     per_site = [Line(site, [(float(v), s[site]) for v, s in scores.items()]) for site in scenario.tracks]
     means = [(float(v), float(np.mean(list(s.values())))) for v, s in scores.items()]
     own, central = (float(np.mean(list(of.values()))) for of in (compared.own_everywhere, compared.central))
-    base = [BaseLine("a site's own model, on everyone's machines", own), BaseLine("all data in one place", central)]
+    base = [BaseLine("own models, everywhere", own), BaseLine("all data in one place", central)]
     return [
         LineChart(
             "The global model, release by release", "release", scenario.metric, [Line("mean of all sites", means)],

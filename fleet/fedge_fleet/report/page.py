@@ -60,8 +60,8 @@ dt { font-weight: 600; margin-top: .8rem } dt:first-child { margin-top: 0 } dd {
 figcaption, .unit { color: var(--soft); font-size: .88rem; max-width: 48rem } .unit { margin: 0 0 .6rem }
 figcaption { margin-top: .5rem }
 .scroll { overflow-x: auto }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .93rem }
-th, td { padding: .32rem .55rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem }
+th, td { padding: .32rem .45rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
 th { color: var(--soft); font-weight: 600 } th:first-child, td:first-child { text-align: left }
 .words td { white-space: normal } .words th, .words td { text-align: left; vertical-align: top }
 td.good { background: var(--goodback) } td.bad { background: var(--badback); font-weight: 600 }
@@ -109,7 +109,10 @@ def render(report: Report) -> str:
     rows: list[list[str | Cell]] = [[p.text, p.measured, kept if p.kept else broken] for p in report.promises]
     answers = "".join(f"<dt>{escape(q)}</dt><dd>{escape(a)}</dd>" for q, a in report.answers)
     parts = [f"<p class='under'>{escape(report.under)}</p>" if report.under else ""]
-    parts += [f"<dl>{answers}</dl>" if answers else "", Table("Promises", ["promise", "measured", ""], rows).html()]
+    parts += [
+        f"<dl>{answers}</dl>" if answers else "",
+        Table("Promises", ["promise", "measured", "kept?"], rows, words=True).html(),
+    ]
     parts += [block.html() for block in report.blocks]
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
