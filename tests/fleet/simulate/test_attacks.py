@@ -183,6 +183,13 @@ def test_adaptive_colluders_are_never_quarantined_where_plain_ones_are() -> None
     assert stopped == [False, False, True]
 
 
+def test_adaptive_colluders_that_know_too_few_updates_for_the_rule_send_their_own() -> None:
+    what, krum = together(), FederationConfig(rule={"name": "krum", "byzantine": 5}, trust=TrustConfig())
+    attack = build({"name": "adaptive"}, "test")
+    assert attack.agree(replace(what, honest=what.honest[:4]), rehearsal(krum), None, rng(7)) == (None, None)
+    assert (forge({"name": "adaptive"}, what).row == what.own).all()
+
+
 def test_backdoor_replaces_the_mean_by_its_own_model() -> None:
     what = seen(n=10, f=2)
     what = replace(what, honest=np.zeros_like(what.honest), mates=np.stack([what.own] * 2))

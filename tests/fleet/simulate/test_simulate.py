@@ -158,6 +158,15 @@ def test_a_claim_of_samples_in_an_asynchronous_round_buys_no_release(fleet: Flee
     assert attacked.last.score > 0.97 * calm.last.score
 
 
+@pytest.mark.parametrize("fellows", [False, True])
+def test_colluders_rehearse_sampled_and_late_rounds_too(fleet: Fleet, fellows: bool) -> None:
+    attack = {"name": "adaptive", "towards": "deviation", "fellows": fellows}
+    sampled = {"federation": {"share": 0.3, "margin": 0.0}, "rule": {"name": "krum", "byzantine": 5}}
+    late = {"federation": {"mode": "asynchronous", "buffer": 5}, "stragglers": 0.3, "rule": {"name": "fedavg"}}
+    for settings in (sampled, late):
+        assert run(fleet, hostile=0.3, attack=attack, **settings).last.round == ROUNDS
+
+
 def test_mixing_and_server_optimisers_are_the_aggregators(fleet: Fleet) -> None:
     found = run(
         fleet,

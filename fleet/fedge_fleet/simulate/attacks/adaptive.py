@@ -37,6 +37,8 @@ class Adaptive(Attack, frozen=True, forbid_unknown_fields=True):
     ) -> tuple[Floats | None, Any]:
         """The rows (f, P) that they send, and what they think the aggregator remembers then."""
         rows = _guessed(seen.mates, seen.n - len(seen.mates), shared) if self.fellows else seen.honest
+        if len(rows) + len(seen.mates) < rehearsal.how.pipeline.minimum():
+            return None, state  # too few are known to try a round
         known = None if self.fellows or seen.claims is None else seen.claims
         claims = [*(known if known is not None else [seen.samples] * len(rows)), *[seen.samples] * len(seen.mates)]
         if state is not None:
