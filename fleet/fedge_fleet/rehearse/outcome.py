@@ -4,18 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 import msgspec
 from fedge_agent.cli.status_lines import decides_with
-from fedge_aggregator.cli.common import open_store
 from fedge_aggregator.config.load import load
+from fedge_aggregator.store.store import Store
 
 from . import orders
 from .orders import Sent
 from .plan import Gateway, Plan
 from .stage import AGGREGATOR, name_of
-from .watch import Watch
+from .watch import Watch, alike
 
 DAY_S = 86_400.0
 
@@ -102,12 +103,12 @@ def _rounds(plan: Plan) -> dict[str, dict[str, list[int]]]:
     found: dict[str, dict[str, list[int]]] = {name: {f: [] for f in g.federations} for name, g in plan.gateways.items()}
     if plan.aggregator is None:
         return found
-    store = open_store(load(plan.aggregator))
-    for model in store.models():
-        for row in store.releases.listed(model.federation):
-            for node, figures in row.details.get("nodes", {}).items():
-                if node in found and figures.get("share", 1):
-                    found[node].setdefault(model.federation, []).append(row.version)
+    with closing(Store(load(plan.aggregator).aggregator.state)) as store:
+        for model in store.models():
+            for row in store.releases.listed(model.federation):
+                for node, figures in row.details.get("nodes", {}).items():
+                    if node in found and figures.get("share", 1):
+                        found[node].setdefault(model.federation, []).append(row.version)
     return found
 
 
@@ -155,8 +156,14 @@ def _gateway(
         bytes_per_day=None if per_round is None else per_round * DAY_S / _interval_s(gateway),
         status=watch.lines.get(name, []),
         problems=problems,
-        passed={p: round(at, 1) for p, at in watch.seen.get(name, {}).items() if p not in problems},
+        passed=_passed(watch, name, problems),
     )
+
+
+def _passed(watch: Watch, name: str, problems: list[str]) -> dict[str, float]:
+    """Problems that are over -> s after the beginning when first seen."""
+    last = set(map(alike, problems))
+    return {text: round(at, 1) for key, (text, at) in watch.seen.get(name, {}).items() if key not in last}
 
 
 def _missing(gateway: Gateway, watch: Watch, rounds: Mapping[str, list[int]], assets: Mapping[str, Any]) -> list[str]:
@@ -167,11 +174,15 @@ def _missing(gateway: Gateway, watch: Watch, rounds: Mapping[str, list[int]], as
         for source, left in watch.unread().get(name, {}).items()
     ]
     found += [f"asset {asset}: decided no window" for asset, entry in assets.items() if entry["last"] is None]
-    return found + [
-        f"model {federation}: took part in no round"
-        for federation, those in rounds.items()
-        if not those and watch.rounds
-    ]
+    left_out = [federation for federation, those in rounds.items() if not those and watch.rounds]
+    return found + [f"model {name}: took part in no round{_why_untrained(gateway, watch, name)}" for name in left_out]
+
+
+def _why_untrained(gateway: Gateway, watch: Watch, model: str) -> str:
+    """Why a gateway has not trained, where its number of samples says it."""
+    entry = watch.statuses.get(gateway.file.name, {}).get("models", {}).get(model)
+    have, need = sum(entry["samples"].values()) if entry else 0, gateway.file.config.model[model].training.min_samples
+    return f": it has {have} of the {need} samples that a training needs (min_samples)" if have < need else ""
 
 
 def _output(sent: Sent) -> dict[str, Any]:

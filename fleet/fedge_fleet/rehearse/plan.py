@@ -43,6 +43,7 @@ from .tables import Written
 
 BEGIN_NS = 1_767_225_600_000_000_000  # 2026-01-01: recordings without times begin then
 USUAL_HZ = 1.0
+USUAL_LIMIT_S = 900.0  # that a rehearsal lasts at most
 
 T = TypeVar("T")
 
@@ -106,8 +107,15 @@ def prepare(
     lengths = {name: spans.longest_s(r.spans, together[name]) for name, r in recorded.items()}
     values = sum(w.rows for r in recorded.values() for w in r.written.values())
     chosen = speed if speed is not None else paces.speed(lengths.values(), values, limit_s)
+    limit = limit_s or USUAL_LIMIT_S
     pace = Pace(chosen, max(lengths.values()) / chosen, rounds)
-    words, problems = _shared(recorded), {n: list(_apart(a, recorded[n])) for n, a in folder.agents.items()}
+    words = _shared(recorded)
+    if pace.replay_s > limit:
+        words.append(
+            f"the recordings take {pace.replay_s / 60:.0f} min at {chosen:g} times real time, and the rehearsal ends "
+            f"after {limit / 60:.0f}: choose --speed or --minutes, or cut the recordings"
+        )
+    problems = {n: list(_apart(a, recorded[n])) for n, a in folder.agents.items()}
     gateways = {}
     for name, agent in folder.agents.items():
         gateways[name], more = _gateway(agent, recorded[name], together[name], scratch, pace, federations)
@@ -208,7 +216,7 @@ def _gateway(
     place = recorded.place
     made = agent_file.rewrite(agent, recorded.replaced, place, pace, federations)
     loopback.check(made.table, str(agent.path))
-    config = _write(scratch / f"{agent.name}.toml", made.table)
+    config = _write(place.state.parent / "agent.toml", made.table)
     feeds, expected, machines = list[Feed](), dict[str, int](), dict[str, Machine]()
     for part in (p for found in recorded.replaced.values() for p in found.parts):
         target = place.of(part)

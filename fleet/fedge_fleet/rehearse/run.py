@@ -29,7 +29,6 @@ from .watch import Watch
 LOOK_S = 1.0
 SHOWN_S = 10.0
 UNANSWERED_S = 60.0  # without the pages of all processes
-USUAL_LIMIT_S = 900.0
 
 
 class Options(NamedTuple):
@@ -37,13 +36,15 @@ class Options(NamedTuple):
 
     speed: float | None  # None: as the recordings are long
     rounds: int
-    limit_s: float | None  # None: `USUAL_LIMIT_S`
+    limit_s: float | None  # None: the usual one
     connectors: bool  # serve what can be served, in real time
     keep: Path | None  # folder for the rewritten files, logs and events; None: deleted at the end
 
 
 def rehearse(root: Path, options: Options, say: Callable[[str], None]) -> Outcome:
     """Rehearse a folder. Raises StopError for what keeps it from starting."""
+    if options.keep is not None and options.keep.absolute().is_relative_to(root.absolute()):
+        raise ConfigError(f"--keep {options.keep}: lies in {root}, whose next rehearsal would take its files for yours")
     read = folder.read(root.absolute())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _interrupt)
@@ -67,7 +68,7 @@ def _play(made: plan.Plan, options: Options, say: Callable[[str], None]) -> Outc
             began = time.monotonic()
             feeder.start()
             try:
-                _look(stage, watch, feeder, began, options.limit_s or USUAL_LIMIT_S, say)
+                _look(stage, watch, feeder, began, options.limit_s or plan.USUAL_LIMIT_S, say)
             except StopError as e:  # a process has ended: what was seen until then is still of use
                 failed = str(e)
             seconds = time.monotonic() - began

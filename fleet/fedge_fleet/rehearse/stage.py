@@ -26,7 +26,8 @@ class Stage:
     def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
         self.plan, self.say, self.env = plan, say, environment()
         self.processes = Processes(plan.scratch / "logs", self.env)
-        self.pages: dict[str, str] = {}  # process -> host:port of its status page
+        self.pages: dict[str, str] = {}  # gateway -> host:port of its status page
+        self._aggregator_page = ""  # empty: there is no aggregator
 
     def start(self) -> None:
         """Start everything, and wait until every gateway answers and has its models. Raises StopError."""
@@ -48,7 +49,7 @@ class Stage:
 
     def aggregator_status(self) -> dict[str, Any] | None:
         """The status page of the aggregator; None where there is none. Raises StopError."""
-        return get(self.pages[AGGREGATOR], "/status") if AGGREGATOR in self.pages else None
+        return get(self._aggregator_page, "/status") if self._aggregator_page else None
 
     def use(self) -> dict[str, tuple[float, float]]:
         """Process -> its largest memory until now (MiB) and its processor time (s); empty where /proc is not there."""
@@ -66,7 +67,7 @@ class Stage:
         self.processes.start(AGGREGATOR, [BIN / "fedge-aggregator", "start", *option])
         state = self.plan.scratch / AGGREGATOR
         self.processes.text_of(state / ADDRESS_FILE, READY_S)
-        self.pages[AGGREGATOR] = self.processes.text_of(state / AGGREGATOR_STATUS, READY_S)
+        self._aggregator_page = self.processes.text_of(state / AGGREGATOR_STATUS, READY_S)
 
     def _join(self, name: str, gateway: Gateway) -> None:
         if self.plan.aggregator is None or not gateway.federations:

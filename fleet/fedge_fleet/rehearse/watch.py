@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from fedge_agent.cli import status_assets, status_lines
 
 from .plan import Plan
 
+_FIGURES = re.compile(r"\d[\d.,]*")
 QUIET_S = 45.0  # without a new round after the recordings were played: there will be none
 SETTLE_S = 2.0  # after the last reading, for the last windows to be decided
 UNREAD_S = 30.0  # without a new reading after everything was handed over: there will be none
@@ -24,7 +26,7 @@ class Watch:
     statuses: dict[str, dict[str, Any]] = field(default_factory=dict)
     aggregator: dict[str, Any] | None = None
     use: dict[str, tuple[float, float]] = field(default_factory=dict)
-    seen: dict[str, dict[str, float]] = field(default_factory=dict)  # gateway -> problem -> s after the beginning
+    seen: dict[str, dict[str, tuple[str, float]]] = field(default_factory=dict)  # gateway -> likeness -> problem, s
     assets: dict[str, list[status_assets.Said]] = field(default_factory=dict)  # gateway -> lines and problems of assets
     lines: dict[str, list[str]] = field(default_factory=dict)  # gateway -> what `status` says of assets and models
     now: dict[str, list[str]] = field(default_factory=dict)  # gateway -> problems at the last look
@@ -53,8 +55,9 @@ class Watch:
             self.now[name] = found
             models = [line.text for line in rest if line.text.startswith("model ")]
             self.lines[name] = [*(text for text, _ in self.assets[name] if text), *models]
+            seen = self.seen.setdefault(name, {})
             for problem in found:
-                self.seen.setdefault(name, {}).setdefault(problem, at)
+                seen.setdefault(alike(problem), (problem, at))
 
     def releases(self) -> dict[str, int]:
         """Federation -> rounds that were made: its first release is the model's file."""
@@ -82,6 +85,10 @@ class Watch:
         """Federation -> rounds that were made, where these are fewer than wanted."""
         return {name: made for name, made in self.releases().items() if made < self.rounds}
 
+    def _is_held(self) -> bool:
+        """Whether a gateway reads no further for now, because a machine waits for its model or its limit."""
+        return any(entry["held"] for status in self.statuses.values() for entry in status["sources"].values())
+
     def line(self, played: bool, at: float) -> str:
         """One line for people."""
         statuses, left = self.statuses.values(), sum(n for those in self.unread().values() for n in those.values())
@@ -96,7 +103,7 @@ class Watch:
         """Whether everything was replayed, decided and delivered, and the rounds were made, or will not be."""
         if not handed_over:
             return False
-        if self.unread() and at - self._reading[1] < UNREAD_S:
+        if self.unread() and (self._is_held() or at - self._reading[1] < UNREAD_S):
             return False
         if at - self._reading[1] < SETTLE_S:
             return False
@@ -104,6 +111,11 @@ class Watch:
         if waiting and at - self._reading[1] < UNREAD_S:
             return False
         return not self.short() or at - max(self._progress[1], self._reading[1]) >= QUIET_S
+
+
+def alike(problem: str) -> str:
+    """A problem without its figures: at each look these are others."""
+    return _FIGURES.sub("N", problem)
 
 
 def _named(line: str, problem: str) -> str:

@@ -88,7 +88,7 @@ def test_a_gateway_that_ends_is_a_problem_with_its_last_words(tmp_path: Path) ->
     root = write_folder(tmp_path / "user")
     with rehearsing(root, "--speed", "1", "--json") as process:
         line_with(process, "running at")
-        victim = next(pid for pid in children(process) if b"press-2.toml" in (pid / "cmdline").read_bytes())
+        victim = next(pid for pid in children(process) if b"press-2/agent.toml" in (pid / "cmdline").read_bytes())
         subprocess.run(["kill", "-9", victim.name], check=True)
         out, err = process.communicate(timeout=LONGEST_S)
     assert process.returncode == 2, err

@@ -222,6 +222,24 @@ def test_an_asset_of_two_recordings_without_a_time_in_common_is_a_problem(tmp_pa
     assert "'plc' and 'two' have no time in common" in prepared(root).problems["gw"][0]
 
 
+def test_a_gateway_may_be_named_as_the_aggregator(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "user", ("aggregator",))
+    made = prepared(root)
+    assert schema.load(made.gateways["aggregator"].config).agent.name == "aggregator"
+    assert made.aggregator is not None and aggregator.load(made.aggregator)
+
+
+def test_what_is_kept_may_not_lie_among_the_users_files(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "user")
+    found = CliRunner().invoke(main, ["rehearse", str(root), "--keep", str(root / "kept")])
+    assert found.exit_code == 1 and "would take its files for yours" in found.stderr
+
+
+def test_recordings_that_take_too_long_are_said_before_the_start(tmp_path: Path) -> None:
+    made = plan.prepare(folder.read(write_folder(tmp_path / "user")), tmp_path / "scratch", 1, 3, 60)
+    assert any("take 7 min at 1 times real time, and the rehearsal ends after 1" in word for word in made.words)
+
+
 def test_two_gateways_of_one_name_are_refused(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "user")
     write_agent(root / "other.toml", "press-1")
