@@ -10,7 +10,8 @@ of one label count: one label says one thing.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from .label_values import RANKS
@@ -38,27 +39,45 @@ class _Word(NamedTuple):
     value: float | str
 
 
+_Event = tuple[str, int, float | None, float | None, str]  # key, opened, worst, limit, what somebody decided
+
+
 def mark(db: sqlite3.Connection) -> tuple[int, ...]:
-    """What changes whenever closings may have changed."""
-    newest = db.execute("SELECT (SELECT max(id) FROM labels), (SELECT max(rowid) FROM events)").fetchone()
+    """What changes whenever the alarms may have changed, or what people decided on them."""
+    newest = db.execute("SELECT max(rowid) FROM events").fetchone()
     decided = db.execute("SELECT count(*), coalesce(sum(verdict = ?), 0) FROM withheld WHERE verdict != ''", (FAULT,))
     return tuple(int(n or 0) for n in (*newest, *decided.fetchone()))
 
 
-def of_asset(db: sqlite3.Connection, asset: str, is_fault: Callable[[float | str], bool | None]) -> list[Closing]:
-    """The asset's closings, oldest first; is_fault: what a label's value says, None where it is not known."""
-    sql = """SELECT key, opened_ns, worst, threshold, coalesce((SELECT verdict FROM withheld w WHERE w.key = e.key
-        AND verdict != '' ORDER BY rowid DESC LIMIT 1), '') FROM events e
-        WHERE asset = ? AND kind = 'alert' ORDER BY opened_ns DESC LIMIT ?"""
-    events = db.execute(sql, (asset, MOST_EVENTS)).fetchall()
-    words = _words(db, asset) if events else []
+def mark_of(db: sqlite3.Connection, asset: str) -> int:
+    """What changes whenever the asset has a new label."""
+    return int(db.execute("SELECT max(id) FROM labels WHERE asset = ?", (asset,)).fetchone()[0] or 0)
+
+
+def alarms(db: sqlite3.Connection) -> dict[str, list[_Event]]:
+    """The newest alarms of each asset, oldest first."""
+    sql = """SELECT asset, key, opened_ns, worst, threshold, coalesce((SELECT verdict FROM withheld w
+        WHERE w.key = e.key AND verdict != '' ORDER BY rowid DESC LIMIT 1), '') FROM events e
+        WHERE kind = 'alert' ORDER BY opened_ns"""
+    found: dict[str, deque[_Event]] = {}
+    for asset, *event in db.execute(sql):
+        found.setdefault(asset, deque(maxlen=MOST_EVENTS)).append(tuple(event))
+    return {asset: list(events) for asset, events in found.items()}
+
+
+def of_asset(
+    db: sqlite3.Connection, asset: str, events: Sequence[_Event], is_fault: Callable[[float | str], bool | None]
+) -> list[Closing]:
+    """The closings of an asset's alarms; is_fault: what a label's value says, None where it is not known."""
+    words = _words(db, asset, events[0][1], events[-1][1]) if events else []
     found, used = list[Closing](), set[int]()
-    for key, opened_ns, worst, threshold, decided in reversed(events):
+    for key, opened_ns, worst, threshold, decided in events:
         word = max((w for w in words if w.start_ns <= opened_ns <= w.end_ns), default=None)
         said = None if word is None else is_fault(word.value)
         if said is None and decided:
             word, said = None, decided == FAULT
-        if said is None or (word is not None and word.number in used) or not worst or not threshold or threshold <= 0:
+        spent = word is not None and word.number in used
+        if said is None or spent or not worst or not threshold or threshold <= 0:
             continue
         if word is not None:
             used.add(word.number)
@@ -66,7 +85,9 @@ def of_asset(db: sqlite3.Connection, asset: str, is_fault: Callable[[float | str
     return found
 
 
-def _words(db: sqlite3.Connection, asset: str) -> list[_Word]:
+def _words(db: sqlite3.Connection, asset: str, first_ns: int, last_ns: int) -> list[_Word]:
+    """The newest labels of an asset that may cover an alarm from `first_ns` to `last_ns`."""
     sql = """SELECT origin, id, start_ns, end_ns, value FROM labels
-        WHERE asset = ? AND origin != 'plc' AND part = '' ORDER BY id DESC LIMIT ?"""
-    return [_Word(RANKS[origin], *row) for origin, *row in db.execute(sql, (asset, MOST_LABELS)) if origin in RANKS]
+        WHERE asset = ? AND part = '' AND end_ns >= ? AND start_ns <= ? AND origin != 'plc' ORDER BY id DESC LIMIT ?"""
+    rows = db.execute(sql, (asset, first_ns, last_ns, MOST_LABELS))
+    return [_Word(RANKS[origin], *row) for origin, *row in rows if origin in RANKS]

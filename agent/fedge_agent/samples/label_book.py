@@ -100,7 +100,7 @@ class LabelBook(TableWriter):
         self._matched: dict[str, int] = {}  # asset -> the last label that was matched to all its samples
         self._longest: dict[str, int] = {}  # asset -> length of its longest window, ns
         self.closings: dict[str, tuple[Closing, ...]] = {}  # asset -> what was found of its alarms
-        self._closings_of: object = None  # what they were read at
+        self._closings_at: dict[str, object] = {}  # asset -> what they were read at
         self._seen = 0  # the last sample that older labels were matched to
         self._file: object = None  # whose numbers these are
         self._expired = -EXPIRE_S
@@ -207,18 +207,18 @@ class LabelBook(TableWriter):
         self._expire()
 
     def look_at_closings(self) -> None:
-        """Read what people found of alarms, if that may have changed. Raises StorageError."""
-        cards = {asset: subject.card() for asset, subject in self._subjects.items()}
+        """Read what people found of alarms, where that may have changed. Raises StorageError."""
+        cards = {asset: card for asset, subject in self._subjects.items() if (card := subject.card()) is not None}
         with self.tables.reading() as db:
-            now = (id(db), closings.mark(db), [asset for asset, card in cards.items() if card is not None])
-            if now == self._closings_of:
-                return
-            self.closings = {
-                asset: tuple(closings.of_asset(db, asset, partial(_is_fault, self._subjects[asset], card)))
-                for asset, card in cards.items()
-                if card is not None and card.task in ("anomaly", "classify")
-            }
-            self._closings_of = now
+            of_all, alarms = (id(db), closings.mark(db)), None
+            for asset, card in cards.items():
+                now = (of_all, closings.mark_of(db, asset), card.labels)
+                if now == self._closings_at.get(asset) or card.task not in ("anomaly", "classify"):
+                    continue
+                alarms = closings.alarms(db) if alarms is None else alarms
+                is_fault = partial(_is_fault, self._subjects[asset], card)
+                found = tuple(closings.of_asset(db, asset, alarms.get(asset, ()), is_fault))
+                self.closings, self._closings_at[asset] = {**self.closings, asset: found}, now
 
     def _round(self) -> float:
         """One round of the thread; seconds until the next."""

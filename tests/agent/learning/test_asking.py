@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +11,16 @@ import numpy as np
 import pytest
 from fedge_agent.config.schema import Questions
 from fedge_agent.federation.participant import Participant
-from fedge_agent.learning.asking import FEWEST, LOOK_S, Asker
+from fedge_agent.learning.asking import FEWEST, LOOK_S, Asker, Seen
+from fedge_agent.learning.mixture import Blend
 from fedge_agent.samples.event_book import EventBook
 from fedge_agent.samples.question import Question
 from fedge_agent.samples.question_book import QuestionBook
 from fedge_agent.samples.sample_table import Sample
 from fedge_agent.types import Decision, Event
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, Target, WindowSpec
+from fedge_models.graph.trainable import TrainableGraph
 from support.offline_site import OfflineSite
 
 S = 1_000_000_000
@@ -135,3 +140,46 @@ def test_a_model_that_does_not_serve_or_has_few_windows_says_so(tmp_path: Path) 
 
 def test_windows_with_labels_only_leave_nothing_to_ask(site: Site) -> None:
     assert "only with label.late = DURATION" in site.look()
+
+
+def seen_by(card: Card, x: list[float], limit: float = 1.0) -> Seen:
+    """What an untrained model of one channel says of one window."""
+    proto = zoo.autoencoder(card, 2, (1,)) if card.task == "anomaly" else zoo.mlp(card, 2, (3,))
+    graph = TrainableGraph.load(proto.SerializeToString())
+    own = graph.params + np.float32(0.3)
+    blend = Blend(graph, graph.params.copy(), own, 0.5)
+    return Seen(blend, np.array([x], np.float32), np.array([limit]))
+
+
+CHANNELS, WINDOW = (Channel("a"),), WindowSpec(1, 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("card", "label", "says"),
+    [
+        (Card("anomaly", CHANNELS, WINDOW, ("mean", "std")), "anomaly", r"anomaly, score [\d.]+ of 1"),
+        (
+            Card("multilabel", CHANNELS, WINDOW, ("mean", "std"), ("worn", "leak")),
+            r"normal|worn|leak|worn;leak",
+            r"(normal|worn|leak|worn;leak) \(worn 0\.\d\d of 0\.5, leak 0\.\d\d of 0\.5\)",
+        ),
+        (
+            Card("regress", CHANNELS, WINDOW, ("mean", "std"), targets=(Target("wear", "mm", centre=1, scale=2),)),
+            "wear",
+            r"wear -?[\d.]+ mm",
+        ),
+        (Card("classify", CHANNELS, WINDOW, ("mean", "std"), ("ok", "bad"), "ok"), "ok|bad", r"(ok|bad) 0\.\d\d, .*"),
+    ],
+    ids=lambda v: getattr(v, "task", ""),
+)
+def test_it_says_what_the_model_and_each_of_its_two_say(card: Card, label: str, says: str) -> None:
+    seen = seen_by(card, [30.0, -20.0])
+    worth = seen.worth(np.zeros((0, 2), np.float32))
+    assert re.fullmatch(label, seen.label(0)) and re.fullmatch(says, seen.says(0))
+    assert re.fullmatch(rf"this site's own model says {says}, the release {says}", seen.apart(0))
+    assert 0 < worth.disagreeing[0] <= 1 and 0 <= worth.uncertain[0] <= 1
+
+
+def test_a_machine_without_a_limit_is_neither_normal_nor_not() -> None:
+    seen = seen_by(Card("anomaly", CHANNELS, WINDOW, ("mean", "std")), [30.0, -20.0], np.inf)
+    assert seen.label(0) == "unknown" and seen.says(0).endswith(" without a limit")
