@@ -4,8 +4,8 @@
 What serves at each site is the tuned release with the site's own model. Ways are fitted to held-back data (whole units
 where the set names some) and judged twice: on held-back rows that they were not fitted on (by this the way and its
 prior were chosen; training part only), and on the test part (reported). Held-back rows are taken in ten stretches, as
-most sets do not say which unit a row is of. Means over sites and seeds. A set whose test part is another site (mfpt)
-is judged on its last fifth.
+the sets do not say which unit a row is of. Where all of them are of one module or run, a gateway calibrates nothing.
+Means over sites and seeds. A set whose test part is another site (mfpt) is judged on its last fifth.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple
 from _common import arguments, finish, table  # isort: skip  # sets the BLAS threads first
 
 import numpy as np
-from fedge_agent.learning.calibrate import LEAST_OF_CLASS, choose
+from fedge_agent.learning.calibrate import LEAST_OF_CLASS, LEAST_UNITS, Calibrated, choose
 from fedge_fleet.data.held_back import holding_back
 from fedge_fleet.data.problems.problem import Problem
 from fedge_fleet.data.problems.registry import SETS
@@ -34,6 +34,7 @@ Labels = NDArray[np.int64]
 Way = Callable[[Floats, Labels], Callable[[Floats], Floats]]  # held-back logits, labels -> what calibrates
 
 PARTS = 10
+UNITS = {"ai4i": 10, "xsdd": 10}  # that held-back rows are of, about; elsewhere one module or run
 OF_CLASSES = ("ai4i", "fan", "mfpt", "elpv", "xsdd")
 HEADER = ["set", "way", "taken", "held-back log-loss", "log-loss", "worst site", "ECE", "accuracy", "macro-F1"]
 
@@ -65,7 +66,8 @@ def measure(problem: Problem, seeds: int) -> dict[str, list[Judged]]:
             logits = models[name].serves.predict(site.x).astype(np.float64)
             known, y = site.y >= 0, site.y.astype(np.int64)
             held, test = site.held & ~site.test & known, site.test & known
-            for way, judged in judge(logits[held], y[held], logits[test], y[test]).items():
+            units = UNITS.get(problem.name, 1)
+            for way, judged in judge(logits[held], y[held], logits[test], y[test], units).items():
                 found.setdefault(way, []).append(judged)
     return found
 
@@ -79,8 +81,8 @@ def _last_fifth(site: Windows) -> Windows:
     return replace(site, test=test)
 
 
-def judge(held: Floats, of_held: Labels, test: Floats, of_test: Labels) -> dict[str, Judged]:
-    """Judge all ways by logits and labels of one site."""
+def judge(held: Floats, of_held: Labels, test: Floats, of_test: Labels, units: int) -> dict[str, Judged]:
+    """Judge all ways by logits and labels of one site, and what a gateway chooses with so many held-back units."""
     found = {}
     for name, way in WAYS.items():
         unseen = held.copy()
@@ -88,12 +90,10 @@ def judge(held: Floats, of_held: Labels, test: Floats, of_test: Labels) -> dict[
         for i in np.unique(part):
             unseen[part == i] = way(held[part != i], of_held[part != i])(held[part == i])
         found[name] = _judged(unseen, of_held, way(held, of_held)(test), test, of_test)
-    chosen = choose(held, of_held, _parts(held))
+    chosen = choose(held, of_held, _parts(held)) if units >= LEAST_UNITS else Calibrated()
     by = chosen.calibration or calibration.identity(held.shape[1])
-    assert chosen.judged is not None
-    found["as gateways choose"] = _judged(held, of_held, by.applied(test), test, of_test)._replace(
-        held=chosen.judged.log_loss[1], taken=float(chosen.calibration is not None)
-    )
+    made = _judged(held, of_held, by.applied(test), test, of_test)._replace(taken=float(chosen.calibration is not None))
+    found["as gateways choose"] = made if chosen.judged is None else made._replace(held=chosen.judged.log_loss[1])
     return found
 
 

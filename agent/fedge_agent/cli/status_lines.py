@@ -203,7 +203,9 @@ def _age(entry: dict[str, Any]) -> str:
 
 
 def _samples(counts: dict[str, int]) -> str:
-    """How many samples are stored, by label."""
+    """How many samples are stored, by label, or with a target."""
+    if counts.keys() == {"values", "-"}:
+        return f"samples {counts['values']} with a target" + (f", {n} without" if (n := counts["-"]) else "")
     return "samples " + (", ".join(f"{n} of label {label}" for label, n in counts.items()) or "none")
 
 

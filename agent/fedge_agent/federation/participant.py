@@ -245,11 +245,13 @@ class Participant:
         return self.model.readiness.lack
 
     def _stored(self) -> dict[str, int]:
-        """How many samples have each label, by its name; "-": none."""
+        """How many samples have each label, by its name, or have a target; "-": none."""
         card = self.graph.card if self.graph else None
         task = card.task if card is not None else ""
         labels = card.labels if card is not None and task != "anomaly" else ("normal", "anomaly")
         found = self._samples.labels(self.name, labels if task == "multilabel" else ())
+        if task == "regress":  # a few hundred values are no labels
+            return {"values": sum(n for value, n in found.items() if value != "-"), "-": found.get("-", 0)}
         if task not in ("classify", "anomaly"):
             return found
         names = dict(zip(map(str, range(len(labels))), labels, strict=True))

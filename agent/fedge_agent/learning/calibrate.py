@@ -2,8 +2,9 @@
 """Calibrate a classifier's probabilities to this site, where its held-back units show that this helps. Pure.
 
 A temperature, or a temperature and biases of the classes, is fitted to what decides here (`training.calibration`). It
-is taken only where units that it was not fitted on gain by it, and by more than they differ. The biases, which alone
-can change the most probable class, have to gain that beside the temperature, and to find classes as often as before.
+is taken only where units that it was not fitted on gain by it, and by more than chance would have it. The biases, which
+alone can change the most probable class, have to gain more clearly, beside the temperature, and to find classes as
+often as before.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from fedge_models.graph.card import Card
 from fedge_models.training import calibration
 from fedge_models.training.calibration import Calibration
+from fedge_models.training.student import two_sided
 from numpy.typing import NDArray
 
 from ..samples.units import Summary
@@ -23,6 +25,7 @@ from .training import Data
 
 LEAST_UNITS, LEAST_SAMPLES = 3, 50  # held back; fewer show too little of other units
 LEAST_OF_CLASS = 5  # held-back samples of a class with a bias
+SURE, SURE_OF_BIASES = 0.68, 0.8  # two-sided: a gain by chance is as large once in six, and once in ten times
 LEAST_GAIN = 1e-3  # of log-loss; less is not worth another number
 PARTS = 10  # into which units are divided to judge a fit by those that it has not seen
 MOST = 2000  # samples that are looked at
@@ -88,7 +91,8 @@ def choose(logits: Floats, labels: Labels, units: NDArray[np.int64]) -> Calibrat
     none, chosen, with_biases = logits, logits, None
     for biases in (False, True):
         tried = _unseen(logits, labels, units, biases)
-        if _gains(chosen, tried, labels, units) and (not biases or _finds_as_many(chosen, tried, labels)):
+        sure = SURE_OF_BIASES if biases else SURE
+        if _gains(chosen, tried, labels, units, sure) and (not biases or _finds_as_many(chosen, tried, labels)):
             chosen, with_biases = tried, biases
     losses = [float(calibration.row_losses(z, labels).mean()) for z in (none, chosen)]
     judged = Judged((losses[0], losses[1]), (calibration.error(none, labels), calibration.error(chosen, labels)))
@@ -122,15 +126,15 @@ def _parts(units: NDArray[np.int64]) -> NDArray[np.int64]:
     return found
 
 
-def _gains(before: Floats, after: Floats, labels: Labels, units: NDArray[np.int64]) -> bool:
-    """Whether log-loss falls, by more than the standard error over units."""
+def _gains(before: Floats, after: Floats, labels: Labels, units: NDArray[np.int64], sure: float) -> bool:
+    """Whether log-loss falls, by more than its standard error over units allows (Student's t)."""
     rows = calibration.row_losses(before, labels) - calibration.row_losses(after, labels)
     _, at = np.unique(units, return_inverse=True)
     sizes = np.bincount(at)
     sums = np.bincount(at, weights=rows)
     gain = rows.mean()
     spread = math.sqrt(float(((sums - gain * sizes) ** 2).sum()) * len(sizes) / (len(sizes) - 1)) / len(rows)
-    return bool(gain > max(spread, LEAST_GAIN))
+    return bool(gain > max(two_sided(sure, len(sizes) - 1) * spread, LEAST_GAIN))
 
 
 def _finds_as_many(before: Floats, after: Floats, labels: Labels) -> bool:

@@ -58,6 +58,7 @@ def test_with_whole_runs_held_back_bounds_hold_for_a_new_run(at_end: AtEnd, tmp_
     made = gateway(at_end, tmp_path, 12)
     bounds_for, text = said(made)
     entry = made.status()["intervals"]
+    assert "samples 360 with a target, judged by" in text  # not each of 360 values
     assert bounds_for == NEW and entry["units"] == made.status()["judged_by"]["held"] >= 2
     assert f"bounds hold 90 % of a new run, by {entry['units']} held-back runs (wear -" in text
     assert made.serving is not None and made.serving.bounds_hold_for("another press") == SAME
