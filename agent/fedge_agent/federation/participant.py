@@ -453,6 +453,7 @@ class Participant:
         data = self.model.usable(held=False)
         if not is_due(version, len(data.x), total, now):
             return
+        self.model.is_ready()
         if sends:
             self._train_and_send(base, data, identity, total, now)
         self._alone.trained(version, total, now)

@@ -61,7 +61,7 @@ class InputReferences:
             own = np.flatnonzero(inputs.assets == asset)
             own = own[np.argsort(inputs.times[own], kind="stable")]
             known = found.get(asset)
-            if known is not None:
+            if known is not None and known.block_ns >= plan.drift_block_ns:
                 own = own[inputs.times[own] > known.until_ns]
             made = self._learnt(known, inputs, own, plan) if len(own) else known
             if made is not None:
@@ -89,7 +89,7 @@ def encode(references: Mapping[str, Reference], recipe: bytes) -> bytes:
 
 def _row(found: Reference) -> list[Any]:
     figures = [np.asarray(getattr(found, name), "<f8").tobytes() for name in ROWS]
-    return [*figures, found.constant.tobytes(), found.covered_ns, found.until_ns, found.blocks]
+    return [*figures, found.constant.tobytes(), found.covered_ns, found.until_ns, found.blocks, found.block_ns]
 
 
 def decode(data: bytes | None, recipe: bytes, columns: int) -> dict[str, Reference]:
@@ -102,13 +102,14 @@ def decode(data: bytes | None, recipe: bytes, columns: int) -> dict[str, Referen
 
 
 def _reference(row: list[Any], columns: int) -> Reference:
-    *figures, constant, covered_ns, until_ns, blocks = row
+    *figures, constant, covered_ns, until_ns, blocks, block_ns = row
     made = {name: _figures(data, columns) for name, data in zip(ROWS, figures, strict=True)}
     still = np.frombuffer(constant, np.bool_)
     if still.shape != (columns,):
         raise ValueError("another number of columns")
     made["scale"] = made["scale"].ravel()
-    return Reference(**made, constant=still, covered_ns=int(covered_ns), until_ns=int(until_ns), blocks=int(blocks))
+    ends = {"covered_ns": int(covered_ns), "until_ns": int(until_ns), "blocks": int(blocks), "block_ns": int(block_ns)}
+    return Reference(**made, constant=still, **ends)  # type: ignore[arg-type]
 
 
 def _figures(data: bytes, columns: int) -> Figures:

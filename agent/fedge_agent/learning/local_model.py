@@ -360,6 +360,10 @@ class LocalModel:
         self._looked_at, self._looked_on = now, total
         self.readiness = self._model.data.ready(list(self._plans), self._config.training.min_samples)
 
+    def is_ready(self) -> None:
+        """Note that there is enough to train on, before the data is looked at again."""
+        self.readiness = self.readiness._replace(lack=None, text="")
+
     def complete_baselines(self) -> None:
         """Make the limits of assets whose baseline has become complete."""
         if self.serving is None:

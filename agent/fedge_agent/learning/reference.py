@@ -23,6 +23,7 @@ from ..windows.summary import Figures
 
 BLOCK_WINDOWS = 8  # at least, in a block: below, the spread of its windows says nothing
 LEAST_BLOCKS = 4  # of a reference
+FIRST_BLOCKS = 16  # of a reference while they are shorter than they should be; then it is made anew of all samples
 OFF = 10  # a longer gap than so many usual ones between samples is no operation
 SLACK = 0.25  # of the range, or of the usual spread where that is wider
 FLOOR = 1e-3  # spreads below this share of the usual one are alike
@@ -44,6 +45,7 @@ class Reference(NamedTuple):
     covered_ns: int  # operation that it was learnt from
     until_ns: int  # source time of the newest sample of it
     blocks: int
+    block_ns: int  # operation of a block
     anchor_low: Figures  # (2, K) range when its baseline was covered; until then `low`
     anchor_high: Figures
 
@@ -107,15 +109,19 @@ def learn(
     baseline_ns: int,
 ) -> Reference | None:
     """The reference with windows (n, K) that came after those it holds, oldest first; None: too few for a first one."""
+    before = known
+    if known is not None and known.block_ns < block_ns:
+        known = None  # short blocks differ more
     if known is not None:
         newer = times > known.until_ns
         times, where, spread = times[newer], where[newer], None if spread is None else spread[newer]
-    cuts = list(_blocks(times, block_ns if known is not None else _first_block_ns(times, block_ns)))
+    used_ns = block_ns if known is not None else _first_block_ns(times, block_ns)
+    cuts = list(_blocks(times, used_ns))
     if not cuts or (known is None and len(cuts) < LEAST_BLOCKS):
-        return known
+        return before
     used = slice(0, cuts[-1].stop)
     covered_ns, until_ns = int(_operation(times[used]).sum()), int(times[used.stop - 1])
-    made = _of(cuts, where, spread)._replace(covered_ns=covered_ns, until_ns=until_ns)
+    made = _of(cuts, where, spread)._replace(covered_ns=covered_ns, until_ns=until_ns, block_ns=used_ns)
     return made if known is None else _joined(known, made, baseline_ns)
 
 
@@ -161,7 +167,7 @@ def _of(cuts: list[slice], where: Figures, spread: Figures | None) -> Reference:
     log_low, log_high = np.quantile(logs, tails, axis=0)
     constant = np.logical_or.reduce([still for _, still in found])
     window_low, window_high = np.stack([window_low, log_low]), np.stack([window_high, log_high])
-    return Reference(scale, low, high, window_low, window_high, constant, 0, 0, len(cuts), low, high)
+    return Reference(scale, low, high, window_low, window_high, constant, 0, 0, len(cuts), 0, low, high)
 
 
 def usual_spread(where: Figures, spread: Figures | None) -> Figures:
@@ -186,8 +192,8 @@ def _operation(times: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _first_block_ns(times: NDArray[np.int64], block_ns: int) -> int:
-    """The length of blocks where the first samples cover little: a sixteenth of them."""
-    return max(1, min(block_ns, int(_operation(times).sum()) // 16))
+    """The length of blocks while the samples cover little: a part of them."""
+    return max(1, min(block_ns, int(_operation(times).sum()) // FIRST_BLOCKS))
 
 
 def _blocks(times: NDArray[np.int64], block_ns: int) -> Iterator[slice]:

@@ -16,7 +16,7 @@ from fedge_models.graph.card import Card, Channel, Derived, ImageSpec, WindowSpe
 from numpy.typing import NDArray
 
 CARD = Card("anomaly", (Channel("flow"), Channel("pressure")), WindowSpec(1.0, 8, 8))
-PLANS = {name: Plan(drift_block_ns=10**11, drift_baseline_ns=10**12) for name in ("a", "b")}
+PLANS = {name: Plan(drift_block_ns=10**11, drift_baseline_ns=10**13) for name in ("a", "b")}
 
 
 def _inputs(count: int, start: int = 0, level: float = 5.0, asset: str = "a") -> Inputs:
@@ -52,8 +52,11 @@ def test_what_was_deleted_since_still_counts_and_what_is_old_counts_once(tmp_pat
     made.learn(100, _inputs(100))
     first = made.of["a"]
     made.learn(100, _inputs(100))  # nothing new
-    assert made.of["a"] is first
-    made.learn(200, _inputs(100, start=100, level=9.0))  # the first hundred are deleted
+    assert encode({"a": made.of["a"]}, b"") == encode({"a": first}, b"")
+    long = _inputs(400)  # with blocks as long as they should be
+    made.learn(400, long)
+    first = made.of["a"]
+    made.learn(500, _inputs(100, start=400, level=9.0))  # the first are deleted
     second = made.of["a"]
     assert second.low[0, 0] == first.low[0, 0] and second.high[0, 0] > 8 and second.covered_ns > first.covered_ns
 
