@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fedge_aggregator.config.averaging import build_averaging
+from fedge_aggregator.rounds.average import Averaging
 from fedge_models.errors import ConfigError
 
 from . import production, rule_choice
@@ -87,6 +88,7 @@ def compare(
         notes=described.notes,
         differences=tuple(production.differences(config, where, plan)),
         describe={choice.name: _describe(choice, config, where) for choice in choices},
+        holds={choice.name: _averaging(choice, config, where).pipeline.holds(len(names)) for choice in choices},
         own_attack=own,
     )
 
@@ -106,7 +108,11 @@ def _attacks(config: Config, where: str, task: str) -> list[str]:
 
 def _describe(choice: Choice, config: Config, where: str) -> str:
     """A rule with its mixing and trust in words, such as `trimmed_mean after nearest_neighbour_mixing, trust`."""
+    how = _averaging(choice, config, where)
+    return f"{how.name}, {'trust only watches' if how.trust.action == 'watch' else f'trust: {how.trust.action}'}"
+
+
+def _averaging(choice: Choice, config: Config, where: str) -> Averaging:
+    """How an aggregator averages with this rule. Raises ConfigError."""
     applied = choice.applied(config)
-    table = production.federation(applied, production.plan(applied, where), where)
-    trust = "trust only watches" if table.trust.action == "watch" else f"trust: {table.trust.action}"
-    return f"{build_averaging(table, where).name}, {trust}"
+    return build_averaging(production.federation(applied, production.plan(applied, where), where), where)

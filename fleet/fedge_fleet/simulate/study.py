@@ -76,6 +76,7 @@ class Study:
     notes: tuple[str, ...]
     differences: tuple[Difference, ...]
     describe: Mapping[str, str]  # what each rule is, in words
+    holds: Mapping[str, int]  # against how many hostile sites of these each rule holds by itself
     own_attack: tuple[str, int] = (HONEST, 0)  # of the settings, with its number of hostile sites
 
     @property

@@ -171,12 +171,15 @@ def _rules(study: Study) -> Block:
     rows = []
     for rule in study.rules:
         if not study.runs(rule):
-            rows.append([people(rule), study.describe[rule], "not run", "", ""])
+            rows.append([people(rule), study.describe[rule], "", "not run", "", ""])
             continue
         worst = study.worst(rule)
         left = f"{score(worst.left)} ({worst.attack}, {worst.hostile})" if worst is not None else "not tried"
-        rows.append([people(rule), study.describe[rule], score(study.score(rule)), signed(study.gain(rule)), left])
-    header = ["rule", "what it is", "nobody attacks", "gain over alone", "worst attack leaves"]
+        holds = str(study.holds.get(rule, ""))
+        rows.append(
+            [people(rule), study.describe[rule], holds, score(study.score(rule)), signed(study.gain(rule)), left]
+        )
+    header = ["rule", "what it is", "holds against", "nobody attacks", "gain over alone", "worst attack leaves"]
     return Table("Rules", header, rows, words=True)
 
 

@@ -96,6 +96,7 @@ def _rule(study: Study, rule: str) -> dict[str, Any]:
     attacked = [{**f._asdict(), "gain": _estimate(f.gain)} for f in study.all_attacked(rule)]
     return {
         "is": study.describe[rule],
+        "holds_against": study.holds.get(rule),
         "score": study.score(rule),
         "gain": _estimate(study.gain(rule)),
         "attacked": attacked,

@@ -26,6 +26,7 @@ METRICS = {
 NAMES = {"macro_f1": "macro-F1", "auroc": "AUROC", "average_precision": "average precision", "rmse": "RMSE"}
 PEOPLE = {DEFAULT: "the default", UNPROTECTED: "FedAvg without trust", "fedavg": "FedAvg with trust"}
 LISTED = 6  # names of sites in a sentence
+ROUNDS_TO_0 = 0.0005  # below: it has no sign
 FEW = 30  # samples to judge by, below which a site's score is rough
 
 
@@ -83,7 +84,8 @@ def signed(found: Estimate) -> str:
     """A difference with its error."""
     if not np.isfinite(found.mean):
         return "unknown"
-    text = f"{found.mean:+.3f}" if abs(found.mean) < 10 else f"{found.mean:+.4g}"
+    mean = found.mean if abs(found.mean) >= ROUNDS_TO_0 else 0.0
+    text = f"{mean:+.3f}" if abs(mean) < 10 else f"{mean:+.4g}"
     if not found.known:
         return f"{text}, error unknown"
     return f"{text} ± {found.error:.3f}" if found.error < 10 else f"{text} ± {found.error:.3g}"
@@ -152,15 +154,27 @@ def _attack(study: Study) -> str:
         if len(study.sites) < 3:
             return "Not tried: with two sites nobody can tell which of the two is hostile."
         return "Not tried here: add --compare."
-    many = f"{worst.hostile} of {len(study.sites)} sites hostile, the worst of {counted(len(study.attacks), 'attack')}"
+    tried = len({f.attack for f in study.all_attacked(study.main)})
+    many = f"{worst.hostile} of {len(study.sites)} sites hostile, the worst of {counted(tried, 'attack')}"
     calm = f"{score(worst.calm)} where nobody attacks, and {score(worst.alone)} alone"
     left = f"({worst.attack}) leaves the others {score(worst.left)} under {people(study.main)}"
-    texts = [f"With {many} {left}; it is {calm}. {_floor(worst)}"]
+    texts = [f"With {many} {left}; it is {calm}. {_floor(worst)}{_promised(study, worst)}"]
     doors = [f for f in study.all_attacked(study.main) if np.isfinite(f.backdoor)]
     if doors:
         door = max(doors, key=lambda f: f.backdoor)
         texts.append(f"A backdoor hides {percent(door.backdoor)} of the faults that carry its trigger.")
     return " ".join(texts)
+
+
+def _promised(study: Study, worst: Attacked) -> str:
+    """What the rule by itself holds against, where that is less than what was tried."""
+    holds = study.holds.get(study.main, worst.hostile)
+    if holds >= worst.hostile:
+        return ""
+    many = f"{holds} hostile" if holds else "no hostile site"
+    own = any(study.calm(study.main, seed).own_share for seed in study.seeds)
+    bound = "what bounds the harm is each site's own model" if own else "no own model bounds the harm"
+    return f" Among {len(study.sites)} sites the rule by itself holds against {many}; {bound}."
 
 
 def _floor(worst: Attacked) -> str:
@@ -203,9 +217,9 @@ def _costs(study: Study) -> list[Sentence]:
     if price is None:
         return []
     question = f"What does {people(study.main)} cost here?"
-    shown = f"{signed(price).lstrip('+')} {NAMES[study.metric]}"
+    shown = f"{NAMES[study.metric]} {signed(price).lstrip('+')}"
     if not price.known:
-        return [Sentence(question, f"{shown}, against FedAvg without trust, where nobody attacks.")]
+        return [Sentence(question, f"{shown}, against FedAvg without trust where nobody attacks.")]
     if price.above(SMALL if not study.is_error else 0):
         return [Sentence(question, f"Where nobody attacks, {shown} against FedAvg without trust.")]
     if price.below():

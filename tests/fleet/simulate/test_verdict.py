@@ -64,6 +64,7 @@ def study(
     return Study(
         "test", CARD, metric, SITES, tuple(range(seeds)), tuple(together), ("alie",) if attacked else (),
         (1,) if attacked else (), lines, runs, 20, 100, 5000, True, False, {}, {}, (), (), {r: r for r in together},
+        dict.fromkeys(together, 0),
     )  # fmt: skip
 
 
@@ -105,7 +106,7 @@ def test_sites_that_cannot_be_judged_are_named_and_nothing_is_claimed_where_none
 
 
 def test_the_price_of_the_default_is_told_with_its_error() -> None:
-    assert "Where nobody attacks, 0.03" in answers(study(0.7, {DEFAULT: 0.77, UNPROTECTED: 0.8}))
+    assert "Where nobody attacks, macro-F1 0.03" in answers(study(0.7, {DEFAULT: 0.77, UNPROTECTED: 0.8}))
     assert "Nothing that can be seen" in answers(study(0.7, {DEFAULT: 0.8, UNPROTECTED: 0.8}))
 
 
@@ -128,6 +129,10 @@ def test_an_attack_is_compared_with_being_alone() -> None:
     assert "That is worse than staying alone" in answers(study(0.7, {DEFAULT: 0.8}, {DEFAULT: 0.6}))
     assert "That is still better than staying alone" in answers(study(0.7, {DEFAULT: 0.8}, {DEFAULT: 0.78}))
     assert "cannot be told apart" in answers(study(0.7, {DEFAULT: 0.8}, {DEFAULT: 0.7}, noise=0.01))
+    few = (
+        "Among 5 sites the rule by itself holds against no hostile site; what bounds the harm is each site's own model"
+    )
+    assert few in answers(study(0.7, {DEFAULT: 0.8}, {DEFAULT: 0.78}))
 
 
 def test_an_interval_grows_with_what_seeds_share_and_has_none_for_one() -> None:
