@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from fedge_models.graph.card import Card
 from fedge_models.training import extremes
+from numpy.typing import NDArray
 
 from ..samples.baseline import Plan, Progress
 from ..types import Array
@@ -29,9 +30,11 @@ class Limit(NamedTuple):
         None  # anomaly: mean score of each input channel (channels,) in normal windows, to name the cause
     )
     provisional: bool = False  # made before the machine's baseline was complete
+    middle: float = 0.0  # median score of the normal windows that it was made from; 0: unknown
+    independent: float = 0.0  # how many windows that share no samples these are worth
 
 
-ENOUGH = 50  # held-back windows of one machine; fewer come from few blocks of time, which show little of its cycle
+ENOUGH = 50  # held-back windows of one machine, apart; fewer come from little time, which shows little of its cycle
 ABOVE = 2  # machines above a quantile that is taken over machines; of one machine nobody knows whether it is healthy
 PART = 2**20  # values that are reconstructed at once
 UNKNOWN = Limit(float("inf"))
@@ -42,6 +45,7 @@ class Scores(NamedTuple):
 
     held: Array
     train: Array
+    apart: tuple[float, float]  # how many windows that share no samples the two are worth
 
     @property
     def windows(self) -> int:
@@ -49,14 +53,17 @@ class Scores(NamedTuple):
         return len(self.held) + len(self.train)
 
     def limit(self, card: Card, enough: int) -> Limit:
-        """The card's quantile, counted or from a fitted tail; with few windows, the largest score.
+        """The card's quantile, counted or from a fitted tail, as if no further window came.
 
-        Held-back windows are used when there are `enough`, else all.
+        Held-back windows are used when there are `enough` that do not overlap, else all.
         """
-        used = self.held if len(self.held) >= enough else np.concatenate([self.held, self.train])
+        only_held = self.apart[0] >= enough
+        used = self.held if only_held else np.concatenate([self.held, self.train])
+        scores = used.mean(axis=1)
         quantile = extremes.quantile if card.threshold_fit == "peaks" else np.quantile
-        limit = float(quantile(used.mean(axis=1), card.threshold_quantile))
-        return Limit(limit, np.maximum(used.mean(axis=0), np.float32(1e-6)))
+        limit, middle = float(quantile(scores, card.threshold_quantile)), float(np.median(scores))
+        apart = self.apart[0] if only_held else sum(self.apart)
+        return Limit(limit, np.maximum(used.mean(axis=0), np.float32(1e-6)), False, middle, apart)
 
 
 def threshold(blend: Blend, held: Data, train: Data) -> Limit:
@@ -68,8 +75,10 @@ def threshold(blend: Blend, held: Data, train: Data) -> Limit:
     """
     if blend.card.task != "anomaly":
         return Limit(0.5 if blend.card.task == "classify" else 1.0)
-    scores = Scores(_by_channel(blend, held.x), _by_channel(blend, train.x))
-    return scores.limit(blend.card, MIN_HELD) if scores.windows else UNKNOWN
+    apart = held.independent(), train.independent()
+    scores = Scores(_by_channel(blend, held.x), _by_channel(blend, train.x), apart)
+    q = blend.card.threshold_quantile
+    return _promised(scores.limit(blend.card, MIN_HELD), q) if scores.windows else UNKNOWN
 
 
 def of_machines(
@@ -79,35 +88,49 @@ def of_machines(
 
     An asset that is configured so gets a provisional limit before: of its own windows, or while it has few, of all.
     """
-    parts = [(data.assets, _by_channel(blend, data.x)) for data in (held, train)]
-    own = {asset: Scores(*(scores[assets == asset] for assets, scores in parts)) for asset in progress}
-    found = {asset: own[asset].limit(blend.card, ENOUGH) for asset, done in progress.items() if done.done}
-    found = _as_rare_as_promised(found, own, blend.card.threshold_quantile)
-    all_of_them = Scores(*(scores for _, scores in parts))
+    q = blend.card.threshold_quantile
+    parts = [(data, _by_channel(blend, data.x)) for data in (held, train)]
+    own = {asset: _scores([(data, found, data.assets == asset) for data, found in parts]) for asset in progress}
+    counted = {asset: own[asset].limit(blend.card, ENOUGH) for asset, done in progress.items() if done.done}
+    found = _as_rare_as_promised(counted, q)
+    all_of_them = _scores([(data, found_, np.ones(len(found_), np.bool_)) for data, found_ in parts])
     for asset, known in progress.items():
         scores = own[asset] if own[asset].windows >= known.least else all_of_them
         if asset not in found and plans[asset].provisional and scores.windows >= known.least:
-            found[asset] = scores.limit(blend.card, ENOUGH)._replace(provisional=True)
+            found[asset] = _promised(scores.limit(blend.card, ENOUGH), q)._replace(provisional=True)
     return found
 
 
-def _as_rare_as_promised(limits: dict[str, Limit], own: Mapping[str, Scores], quantile: float) -> dict[str, Limit]:
+def _scores(parts: Sequence[tuple[Data, Array, NDArray[np.bool_]]]) -> Scores:
+    """The scores of some windows of the held-back part and of the other."""
+    (held, held_scores, of_held), (train, train_scores, of_train) = parts
+    return Scores(
+        held_scores[of_held], train_scores[of_train], (held.independent(of_held), train.independent(of_train))
+    )
+
+
+def _promised(limit: Limit, q: float) -> Limit:
+    """The limit that the next window exceeds as rarely as promised: overlapping windows count once."""
+    return limit._replace(score=extremes.promised(limit.score, limit.middle, q, limit.independent))
+
+
+def _as_rare_as_promised(limits: dict[str, Limit], quantile: float) -> dict[str, Limit]:
     """Raise limits that come from fewer windows than the quantile needs, by how far siblings' highest scores lie.
 
-    Of a machine with n windows the limit is about the highest score, which one window in n exceeds. If machines differ
-    only in scale, the ratio of the highest of n scores to the median has the distribution function F^n. The quantile q
-    of F is therefore the quantile q^n of these ratios over the machines. Unless two machines lie above that quantile, a
-    single broken one would decide how blind all others are, and each machine keeps its own limit.
+    Of a machine with n windows that share no samples the limit is about the highest score, which one window in n
+    exceeds. If machines differ only in scale, the ratio of the highest of n scores to the median has the distribution
+    function F^n. The quantile q of F is therefore the quantile q^n of these ratios over the machines. Unless two
+    machines lie above that quantile, a single broken one would decide how blind all others are. Each machine is then
+    raised by what its own windows leave open (`extremes.promised`).
     """
-    few = {a: own[a].windows for a in limits if own[a].windows * (1 - quantile) < 1}
-    middle = {a: float(np.median(np.concatenate(own[a]).mean(axis=1))) for a in few}
-    ratios = [limits[a].score / middle[a] for a in few if middle[a] > 0]
+    few = {a: max(1.0, v.independent) for a, v in limits.items() if v.independent * (1 - quantile) < 1}
+    ratios = [limits[a].score / limits[a].middle for a in few if limits[a].middle > 0]
     raised = {
-        a: limits[a]._replace(score=max(limits[a].score, middle[a] * float(np.quantile(ratios, quantile**n))))
+        a: limits[a]._replace(score=max(limits[a].score, limits[a].middle * float(np.quantile(ratios, quantile**n))))
         for a, n in few.items()
         if len(ratios) * (1 - quantile**n) >= ABOVE
     }
-    return {**limits, **raised}
+    return {a: raised.get(a) or _promised(v, quantile) for a, v in limits.items()}
 
 
 def _by_channel(blend: Blend, x: Array) -> Array:

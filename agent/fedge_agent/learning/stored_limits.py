@@ -30,7 +30,12 @@ def made_for(model: Sequence[NDArray[Any]], scale: Scale, recipe: bytes = b"") -
 def encode(made: bytes, limits: Mapping[str, Limit]) -> bytes:
     """The bytes to store; a provisional limit is not worth it."""
     rows = {
-        asset: [limit.score, b"" if limit.usual is None else limit.usual.astype("<f4").tobytes()]
+        asset: [
+            limit.score,
+            b"" if limit.usual is None else limit.usual.astype("<f4").tobytes(),
+            limit.middle,
+            limit.independent,
+        ]
         for asset, limit in limits.items()
         if not limit.provisional
     }
@@ -47,8 +52,12 @@ def decode(data: bytes | None, made: bytes) -> dict[str, Limit]:
     return found if stored == made else {}
 
 
-def _limit(score: float, usual: bytes) -> Limit:
-    found = Limit(float(score), np.frombuffer(usual, "<f4").astype(np.float32) if usual else None)
-    if not np.isfinite(found.score) or (found.usual is not None and not np.isfinite(found.usual).all()):
+def _limit(score: float, usual: bytes, middle: float = 0.0, independent: float = 0.0) -> Limit:
+    """A stored limit; earlier versions stored neither its median nor how many windows it comes from."""
+    values = np.frombuffer(usual, "<f4").astype(np.float32) if usual else None
+    found = Limit(float(score), values, False, float(middle), float(independent))
+    if not np.isfinite((found.score, found.middle, found.independent)).all():
         raise ValueError("a limit that is not finite")
+    if found.usual is not None and not np.isfinite(found.usual).all():
+        raise ValueError("a usual score that is not finite")
     return found

@@ -32,6 +32,7 @@ OF_ALL_LABELS = ("loss", "accuracy", "macro_f1", "average_precision", "auroc")
 MIN_HELD = 10  # held-back samples for a threshold or a figure
 NOBODY: NDArray[np.str_] = np.array([], np.str_)
 NO_UNITS: NDArray[np.int64] = np.array([], np.int64)
+NO_SHARES: NDArray[np.float64] = np.array([], np.float64)
 
 
 class Data(NamedTuple):
@@ -46,10 +47,18 @@ class Data(NamedTuple):
     assets: NDArray[np.str_] = NOBODY  # (n,) whose they are; empty where nobody asks
     units: NDArray[np.int64] = NO_UNITS  # (n,) number of the unit of each (`samples.units`); empty where nobody asks
 
+    shares: NDArray[np.float64] = NO_SHARES  # (n,) what no earlier window covers of each; empty: they do not overlap
+
     def part(self, keep: NDArray[np.bool_]) -> Data:
         """Some of them."""
         assets = self.assets[keep] if len(self.assets) else self.assets
-        return Data(self.x[keep], self.y[keep], assets, self.units[keep] if len(self.units) else self.units)
+        units = self.units[keep] if len(self.units) else self.units
+        shares = self.shares[keep] if len(self.shares) else self.shares
+        return Data(self.x[keep], self.y[keep], assets, units, shares)
+
+    def independent(self, keep: NDArray[np.bool_] | slice = slice(None)) -> float:
+        """How many windows that do not overlap some of them (default: all) are worth."""
+        return float(self.shares[keep].sum()) if len(self.shares) else float(len(self.x[keep]))
 
 
 def usable(task: str, data: Data, labelled: bool | NDArray[np.bool_]) -> Data:

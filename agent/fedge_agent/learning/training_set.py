@@ -137,7 +137,7 @@ class TrainingSet:
 
     def _with_units(self, found: Rows) -> Data:
         at = np.searchsorted(self.divided.numbers, found.numbers)
-        return Data(found.x, found.y, found.assets, self.divided.units[at])
+        return Data(found.x, found.y, found.assets, self.divided.units[at], self.divided.shares[at])
 
     def _not_withheld(self, found: Rows) -> Rows:
         """Keep the samples of an anomaly model that count as normal. Raises StorageError."""

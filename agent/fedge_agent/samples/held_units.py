@@ -28,6 +28,7 @@ class Divided(NamedTuple):
 
     numbers: NDArray[np.int64] = np.zeros(0, np.int64)  # never changed
     units: NDArray[np.int64] = np.zeros(0, np.int64)
+    shares: NDArray[np.float64] = np.zeros(0)  # see `Chosen`
     summary: Summary = Summary()
 
 
@@ -43,7 +44,7 @@ def divide(tables: HealingDatabase, model: str, card: Card, holdout: float) -> D
         with tables.transaction() as db:
             db.executemany("UPDATE samples SET held = ? WHERE id = ?", notes)
     order = np.argsort(stored.numbers)
-    return Divided(stored.numbers[order], chosen.units[order], chosen.summary)
+    return Divided(stored.numbers[order], chosen.units[order], chosen.shares[order], chosen.summary)
 
 
 def _classes(card: Card) -> Classes:

@@ -73,6 +73,7 @@ class Chosen(NamedTuple):
     decided: Ints  # LEARN or HOLD by units; -1: its unit has no label yet
     units: Ints  # number of its unit
     whole: Bools  # held back with its whole unit
+    shares: NDArray[np.float64]  # of its time, what no window before it covers; their sum is of independent windows
     summary: Summary
 
 
@@ -105,7 +106,9 @@ def choose(stored: Stored, holdout: float, how: Classes) -> Chosen:
         purposes[stored.classes == how.judged] = HOLD
     _keep_apart(stored, purposes, whole & (decided == HOLD) & (stored.classes != (how.judged or -2)))
     held = whole & (decided == HOLD)
-    return Chosen(purposes, decided, stretches, held, _summary(stored, stretches, held, days, how))
+    return Chosen(
+        purposes, decided, stretches, held, _shares(stored, order), _summary(stored, stretches, held, days, how)
+    )
 
 
 def _cuts(stored: Stored, rows: Ints, normal: int) -> tuple[Ints, int]:
@@ -129,6 +132,16 @@ def _cuts(stored: Stored, rows: Ints, normal: int) -> tuple[Ints, int]:
             of_days += not long[i]
             last = at
     return np.array(found, np.int64), of_days
+
+
+def _shares(stored: Stored, order: Ints) -> NDArray[np.float64]:
+    """Of each window the share of its time that the window before it of its asset does not cover. order: by asset and
+    time."""
+    found = np.ones(len(order))
+    ends, spans, assets = stored.ends[order], stored.spans[order], stored.assets[order]
+    same = (assets[1:] == assets[:-1]) & (spans[1:] > 0)
+    found[order[1:][same]] = np.minimum(1, np.diff(ends)[same] / spans[1:][same])
+    return found
 
 
 def _decide(stored: Stored, stretches: Ints, every: int, how: Classes) -> Ints:

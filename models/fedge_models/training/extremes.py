@@ -9,6 +9,9 @@ distribution, whatever the scores follow (Pickands 1975). It is fitted by maximu
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,3 +55,43 @@ def fit(peaks: NDArray[np.float64]) -> tuple[float, float]:
                 best, found = float(likelihood[k]), (float(shape[k]), float(shape[k] / theta[k]))
             theta = np.linspace(theta[max(0, k - 1)], theta[min(len(theta) - 1, k + 1)], 21)
     return found
+
+
+FEWEST = 5.0  # independent scores; of fewer nothing can be said of a tail, and a limit would be beyond all faults
+
+
+def promised(counted: float, middle: float, q: float, independent: float) -> float:
+    """Raise a q-quantile that was counted on few independent scores, so that the next one exceeds it as rarely.
+
+    Of n normal values the next one exceeds mean + t(q, n - 1) sqrt(1 + 1/n) deviations with probability 1 - q (the
+    prediction interval of Student's t), not mean + z(q) deviations. The distance of the quantile from the median is
+    stretched by that ratio on a logarithmic scale. middle: the median; independent: how many scores that share no
+    samples the quantile comes from.
+    """
+    n, normal = max(independent, FEWEST), NormalDist().inv_cdf(q)
+    if not 0 < middle < counted or normal < 0.5:
+        return counted
+    stretched = student_quantile(q, n - 1) * math.sqrt(1 + 1 / n) / normal
+    return middle * math.exp(math.log(counted / middle) * stretched)
+
+
+def student_quantile(p: float, dof: float) -> float:
+    """Return the p-quantile (p > 1/2) of Student's t with `dof` degrees of freedom (Hill 1970, algorithm 396)."""
+    a = 1 / (dof - 0.5)
+    b = 48 / a**2
+    c = ((20700 * a / b - 98) * a - 16) * a + 96.36
+    d = ((94.5 / (b + c) - 3) / b + 1) * math.sqrt(a * math.pi / 2) * dof
+    x = d * 2 * (1 - p)
+    y = x ** (2 / dof)
+    if y > 0.05 + a:
+        x = NormalDist().inv_cdf(1 - p)
+        y = x**2
+        c += 0.3 * (dof - 4.5) * (x + 0.6) if dof < 5 else 0.0
+        c = (((0.05 * d * x - 5) * x - 7) * x - 2) * x + b + c
+        y = (((((0.4 * y + 6.3) * y + 36) * y + 94.5) / c - y - 3) / b + 1) * x
+        y = math.expm1(a * y**2)
+    else:
+        y = ((1 / (((dof + 6) / (dof * y) - 0.089 * d - 0.822) * (dof + 2) * 3) + 0.5 / (dof + 4)) * y - 1) * (
+            dof + 1
+        ) / (dof + 2) + 1 / y
+    return math.sqrt(dof * y)

@@ -82,6 +82,11 @@ def test_windows_that_share_samples_never_lie_in_both_parts() -> None:
         assert apart > LENGTH
 
 
+def test_how_many_windows_apart_overlapping_ones_are_worth() -> None:
+    made = choose(stored(experiments(2)), 0.2, PER_ASSET)
+    assert made.shares.sum() == pytest.approx(2 * (1 + 99 * 5 / 60))
+
+
 def test_one_run_only_is_judged_by_blocks_of_it_and_that_is_said() -> None:
     made = choose(stored([("pump", 0, 500, 0)]), 0.2, PER_ASSET)
     assert (made.purposes == stored([("pump", 0, 500, 0)]).blocks).all()
