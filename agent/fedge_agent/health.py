@@ -414,6 +414,16 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
             {"agent": book["withheld_windows"]},
         ),
         ("suppressed_events", "Events not sent, by what is shelved", {s["subject"]: s["suppressed"] for s in shelved}),
+        (
+            "run_limit_factor",
+            "By what the limit of an asset is raised on the run at hand; 1: as released",
+            {k: v["run"]["factor"] for k, v in assets.items() if v["run"] is not None},
+        ),
+        (
+            "unlike_run",
+            "1 for an asset whose run is not like those its limit was made from",
+            {k: float(v["run"]["unlike"] is not None) for k, v in assets.items() if v["run"] is not None},
+        ),
         ("baseline", "Part of its baseline that an asset has, 1: all", baselines),
         (
             "statistics_sites",

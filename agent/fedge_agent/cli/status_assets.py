@@ -35,6 +35,7 @@ UNDECIDED = {  # kind of an asset's count -> in words
     "windows_thinned": "window not stored, as others cover the time",
     "samples_crowded": "sample lost, as this machine gives too many",
 }
+FAR = 1000.0  # a level so many times higher is not given as a number
 ALONE = 5  # up to so many machines that decide get a line each
 
 
@@ -47,12 +48,12 @@ def lines(assets: Mapping[str, dict[str, Any]]) -> list[Said]:
     alarmed = [n for n in fine if assets[n]["alert"]["opened"]]
     quiet = [n for n in fine if not assets[n]["alert"]["opened"]]
     made = [_of_condition(those, conditions, assets) for those in _alike(bad, lambda n: likeness(conditions[n]))]
-    made += [(f"asset {n}: {_decision(assets[n])}", ()) for n in alarmed[:ALONE]]
+    made += [(f"asset {n}: {_decision(assets[n])}", _unlike(n, assets[n])) for n in alarmed[:ALONE]]
     made += drift_lines.problems(assets)
     made += [_together(alarmed[ALONE:], assets)] if alarmed[ALONE:] else []
     made += [_of_condition(those, conditions, assets) for those in _alike(others, lambda n: likeness(conditions[n]))]
     if len(quiet) <= ALONE:
-        return [*made, *((f"asset {n}: {_decision(assets[n])}", ()) for n in quiet)]
+        return [*made, *((f"asset {n}: {_decision(assets[n])}", _unlike(n, assets[n])) for n in quiet)]
     return [*made, *(_together(those, assets) for those in _alike(quiet, lambda n: assets[n]["last"]["label"]))]
 
 
@@ -84,9 +85,32 @@ def _decision(entry: dict[str, Any]) -> str:
     limit = f"of {last['threshold']:.4g}" if last["threshold"] is not None else "without a limit"
     limit += " (provisional)" if last.get("provisional") else ""
     limit += f"; {moved}" if (moved := (entry.get("limit") or {}).get("text")) else ""
+    limit += _adapted(entry.get("run"))
     inputs = drift_lines.of_inputs(entry["inputs"])
     events = f"{counted(entry['events'], 'event')}{_unused(entry)}{_breaks(entry)}{_undecided(entry)}{inputs}"
     return f"{last['label']}, score {last['score']:.4g} {limit}{left}{alert}{gaps}; {events}"
+
+
+def _adapted(limit: dict[str, Any] | None) -> str:
+    """By what the limit in use differs from the one that was released; empty where it does not."""
+    if limit is None or not limit["is_new"] or limit["factor"] == 1:
+        return ""
+    seen = f"{limit['windows']:.0f} windows of this run seen"
+    seen += f", {limit['needed']:.0f} needed" if limit["windows"] < limit["needed"] else ""
+    return f" ({limit['released']:.4g} as released, times {limit['factor']:.2g}: {seen}, at most {limit['bound']:g})"
+
+
+def _unlike(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
+    """The problem of a run that is not like those that the limit was made from; nothing where it is."""
+    limit = entry.get("run")
+    if limit is None or limit["unlike"] is None:
+        return ()
+    by = f"{limit['unlike']:.3g} times" if limit["unlike"] < FAR else f"more than {limit['bound']:g} times"
+    text = (
+        f"asset {name}: this run is not like those that its limit was made from: its first scores are {by} theirs, and "
+        f"the limit is raised by no more than {limit['bound']:g} (limit_bound); look for a fault, or another product"
+    )
+    return (text,)
 
 
 def _unused(*entries: dict[str, Any]) -> str:
@@ -142,4 +166,5 @@ def _together(those: list[str], assets: Mapping[str, dict[str, Any]]) -> Said:
     alert = "; events open" if assets[those[0]]["alert"]["opened"] else ""
     entries = [assets[n] for n in those]
     unused = _unused(*entries) + _breaks(*entries) + _undecided(*entries)
-    return f"{len(those)} assets ({names(those)}): {labels}{alert}{gaps}; {counted(events, 'event')}{unused}", ()
+    unlike = tuple(problem for n in those for problem in _unlike(n, assets[n]))
+    return f"{len(those)} assets ({names(those)}): {labels}{alert}{gaps}; {counted(events, 'event')}{unused}", unlike

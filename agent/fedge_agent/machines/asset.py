@@ -88,7 +88,7 @@ class Asset:
         self._dependants: dict[str, tuple[str, ...]] = {}  # channel -> the derived channels that depend on it
         self._samples = AssetSamples(name, config, samples)
         self._windows = AssetWindows(name, config, self._samples.read_label)
-        self._decider = Decider(name, config, participant.config, closings)
+        self._decider = Decider(name, config, participant.config, closings, adapts=True)
         self._events = AssetEvents(gateway, name, config, state, silence, run, raise_event, events)
         model = config.model
         self._drift = InputDrift(
@@ -205,6 +205,8 @@ class Asset:
         context = self._context.at(window.end_ns) if self._context is not None else NO_CONTEXT
         self.newest = Glance(window, features)
         serving = self.participant.serving
+        if serving is None:
+            self._decider.pass_over(window)
         if serving is not None:
             self._decide_early(serving)
             decision = self._decider.decide(serving, window, features, context)
@@ -231,6 +233,7 @@ class Asset:
         self._watch.decide(decision, now)
         self.decisions.append((decision, actual))
         self._events.take(decision, window, now)
+        self._decider.run.learn(decision.score, decision.time_ns, bool(self._events.open_key))
 
     def _begin(self) -> bool:
         """Begin with the model, if it is known by now."""
@@ -262,7 +265,7 @@ class Asset:
         alert = self._events.alert_at(self.decisions[-1][0].time_ns if self.decisions else None)
         context = self._context.last if self._context is not None else NO_CONTEXT
         silence = self._events.silence_at(time.monotonic())
-        return Checkpoint(self._windows.next_start(), alert, context, silence).encode()
+        return Checkpoint(self._windows.next_start(), alert, context, silence, self._decider.run.state).encode()
 
     def needed_ns(self) -> int:
         """Readings before this source time are needed by no coming window."""
@@ -275,6 +278,7 @@ class Asset:
             if self._context is not None:
                 self._context.resume(saved.context)
             self._windows.resume(saved.start_ns)
+            self._decider.run.resume(saved.run)
         self._events.resume(saved)
         self._events.resume_drift(self._drift.open_key, self._drift.state)
         self._samples.resume()
@@ -353,6 +357,7 @@ class Asset:
             "windows_waiting": len(self._pending) + len(self._early),
             "baseline": self._baseline(),
             "limit": self._decider.limit_status(self.participant.serving),
+            "run": self._run(),
             "unknown_contexts": self._context.refused if self._context else 0,
             "counters": self._history.counters(self._windows.counters()),
             "out_of_range": self._windows.out_of_range(),
@@ -404,6 +409,13 @@ class Asset:
         if known is None or known.done or math.isfinite(self._decider.limit(participant.serving).score):
             return None
         return unlabelled or Cause(Reason.BASELINE, detail=known.text())
+
+    def _run(self) -> dict[str, Any] | None:
+        """The limit as it was released and as it is in use, for the status page; None where it never adapts."""
+        serving = self.participant.serving
+        if serving is None or self._card is None or self._card.task != "anomaly":
+            return None
+        return self._decider.run.figures(self._decider.limit(serving))._asdict()
 
     def _baseline(self) -> dict[str, Any] | None:
         """How far the baseline is, for the status page."""

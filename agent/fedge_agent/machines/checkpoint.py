@@ -9,6 +9,7 @@ import msgspec
 from fedge_models.system.structs import known
 
 from ..types import AlertState, SilenceState
+from .run_limit import RunState
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     alert: AlertState
     context: dict[str, str] = {}  # the last known: its tags may not be sent again
     silence: SilenceState = SilenceState()
+    run: RunState = RunState()
 
     def encode(self) -> bytes:
         """Encode for the inbox."""

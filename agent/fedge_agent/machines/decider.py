@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..config.schema import AssetConfig, ModelConfig
 from ..learning import closing_codes
-from ..learning.limits import Limit
+from ..learning.limits import UNKNOWN, Limit
 from ..learning.moved_limit import moved
 from ..learning.serving import Scored, Serving
 from ..samples.closings import Closing
@@ -21,6 +21,7 @@ from ..types import Decision, Window
 from ..windows.features import Preparation, bridge
 from .outlook import Left, Outlook
 from .pace import Pace
+from .run_limit import RunLimit
 
 # What no move lifts a limit above: the probability of a fault has an end.
 HIGHEST = {"anomaly": math.inf, "classify": 0.9, "multilabel": 1.0, "regress": 1.0}
@@ -35,8 +36,11 @@ class Decider:
         config: AssetConfig,
         model: ModelConfig,
         closings: Callable[[], Sequence[Closing]] = tuple,
+        adapts: bool = False,
     ) -> None:
-        """closings: what people found of the asset's alarms; the same object as long as nothing is new."""
+        """closings: what people found of the asset's alarms; the same object as long as nothing is new; adapts: the
+        limit adapts to the run at hand (`RunLimit`)."""
+        self._adapts, self.run = adapts, RunLimit(1.0, 0, 0)
         self._name, self._config, self._model = name, config, model
         self._closings = closings
         self._moves_of: Sequence[Closing] | None = None
@@ -51,6 +55,9 @@ class Decider:
 
     def begin(self, card: Card, pace: Pace) -> None:
         """Decide on windows of this model from now on."""
+        if self._adapts and card.task == "anomaly" and self._fixed is None:
+            run, self.run = self.run, RunLimit(self._config.limit_bound, pace.span_ns, pace.hop_ns)
+            self.run.resume(run.state)
         self._card, self._prepare = card, Preparation(card, self._config.bearing, pace.rate_hz)
 
     def features(self, window: Window) -> NDArray[Any] | None:
@@ -94,9 +101,15 @@ class Decider:
         counts = {"false_alarms": move.false_alarms, "faults": move.faults}
         return {"learnt": own, "factor": factor, **counts, "text": move.text(factor)}
 
+    def pass_over(self, window: Window) -> None:
+        """Note a window that nothing decides on yet: a limit that comes later is made from its run."""
+        self.run.limit(UNKNOWN, 0, window.end_ns)
+
     def decide(self, serving: Serving, window: Window, features: NDArray[Any], context: dict[str, str]) -> Decision:
         """The decision on a window by what serves; its latency is measured last."""
-        limit = self.limit(serving)
+        limit = self.run.limit(
+            self.limit(serving), serving.release, window.end_ns, serving.below.get(self._name, math.inf)
+        )
         scored = serving.decide(features, limit)
         left = self._look_ahead(serving, window.end_ns, scored) if scored.values and self._follows_trends else None
         return Decision(

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Raise a machine's limit on a run that it was not made from, by what the run's first normal minutes show. Pure.
+
+A limit promises how rarely normal windows exceed it, but only on the runs that it was made from: the next experiment,
+product or machine has another level. So the first `FIRST` windows of a new run that do not overlap are compared with
+the limit times `bound`; then the limit is multiplied by the ratio of their median score to the median of the windows
+that it was made from, at least 1 and at most `bound`. From then on it stays while the run lasts: a fault that grows is
+not learnt away, however slowly. Windows above the limit in use, and of an open event, teach nothing. A run whose ratio
+is beyond the bound is not like those that the limit was made from, and that is said (`unlike`).
+
+A run ends with a gap as it ends a unit (`samples.units`). The only clock is the source's.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+from typing import NamedTuple
+
+import msgspec
+from fedge_models.system.structs import known
+
+from ..learning.limits import Limit
+from ..samples.units import GAP_STEPS, GAP_WINDOWS
+
+FIRST = 6.0  # windows of a new run that share no samples
+PER_WINDOW = 12  # scores that are noted in the time of a window, at most
+LEAST_SCORE = 1e-12
+BEYOND_ALL = 700.0  # level of a run of which most scores were above the limit times the bound
+
+
+@known
+class RunState(msgspec.Struct, frozen=True):
+    """What is known of the run at hand. It survives a restart."""
+
+    last_ns: int = 0  # end of the newest window; 0: there was none
+    is_new: bool = False  # the limit was not made from this run
+    apart: float = 0.0  # windows that share no samples so far
+    beyond: int = 0  # scores that taught nothing, as they were above the limit in use or of an open event
+    logs: tuple[float, ...] = ()  # logarithms of the first scores, until `level` is known
+    level: float | None = None  # logarithm of their median
+    noted_ns: int = 0  # end of the last window whose score was noted
+    release: int = 0  # whose scores these are
+    ratio: float = 1.0  # of their median to that of the windows the limit was made from
+
+
+class Figures(NamedTuple):
+    """The limit of an asset, for the status page."""
+
+    released: float
+    in_use: float
+    factor: float  # of the two
+    bound: float
+    windows: float  # of the run, that share no samples
+    needed: float  # of these before the limit adapts
+    is_new: bool  # the limit was not made from this run
+    unlike: float | None  # by how much the run's level is above that of the runs the limit was made from, if too much
+
+
+class RunLimit:
+    """The limit of one asset on the run at hand; bound: 1: it is the one that was released, always."""
+
+    def __init__(self, bound: float, span_ns: int, hop_ns: int) -> None:
+        """span_ns: time that a window covers; hop_ns: from one window to the next."""
+        self._bound, self._span = bound, max(1, span_ns)
+        self._gap = max(GAP_STEPS * hop_ns, GAP_WINDOWS * span_ns)
+        self._last_ns = 0  # of the newest window; else the state would be made anew with each
+        self._most = math.inf
+        self._of: Limit | None = None  # what `_now` was made from
+        self._now = Limit(math.inf)
+        self._state = RunState()
+
+    @property
+    def state(self) -> RunState:
+        """The state to store."""
+        return msgspec.structs.replace(self._state, last_ns=self._last_ns)
+
+    def resume(self, state: RunState) -> None:
+        """Continue from a stored state."""
+        self._state, self._last_ns, self._of = state, state.last_ns, None
+
+    def limit(self, released: Limit, release: int, time_ns: int, most: float = math.inf) -> Limit:
+        """The limit of the window that ends then, from the one that was released with `release`.
+
+        most: no run raises a limit above that: the score of a confirmed fault.
+        """
+        self._most = most
+        last, self._last_ns = self._last_ns, time_ns
+        if not last or time_ns - self._span - last > self._gap:
+            self._state = RunState(is_new=_is_usable(released), release=release)
+            self._of = None
+        if released is not self._of:
+            self._take(released, release)
+        return self._now
+
+    def learn(self, score: float, time_ns: int, is_open: bool) -> None:
+        """Note the score of the window that ended then; is_open: an event of the asset is open."""
+        was = self._state
+        if not was.is_new or was.level is not None or not math.isfinite(score):
+            return
+        since = time_ns - was.noted_ns
+        if was.noted_ns and 0 <= since < self._span / PER_WINDOW:
+            return
+        apart = was.apart + (min(1.0, abs(since) / self._span) if was.noted_ns else 1.0)
+        teaches = score <= self._now.score and not is_open
+        logs = (*was.logs, round(math.log(max(score, LEAST_SCORE)), 4)) if teaches else was.logs
+        beyond = was.beyond + (not teaches)
+        level = None
+        if apart >= FIRST:
+            level, logs, self._of = median(logs) if len(logs) >= beyond else BEYOND_ALL, (), None
+        self._state = msgspec.structs.replace(was, apart=apart, beyond=beyond, logs=logs, level=level, noted_ns=time_ns)
+
+    def figures(self, released: Limit) -> Figures:
+        """For the status page."""
+        in_use = released.score if self._of is not released else self._now.score
+        factor = in_use / released.score if released.score > 0 and math.isfinite(released.score) else 1.0
+        state, ratio = self._state, self._ratio(released)
+        unlike = ratio if ratio is not None and ratio > self._bound > 1 else None
+        return Figures(released.score, in_use, factor, self._bound, state.apart, FIRST, state.is_new, unlike)
+
+    def _take(self, released: Limit, release: int) -> None:
+        """Make the limit in use from another released one, or with what was learnt by now."""
+        state = self._state
+        if state.level is not None and release != state.release and _is_usable(released):
+            # Scores of another release have another scale: the run stays as far above the others as it was.
+            state = msgspec.structs.replace(state, level=math.log(released.middle) + math.log(state.ratio))
+        self._state, self._of = state, released
+        ratio = self._ratio(released)
+        self._state = msgspec.structs.replace(state, release=release, ratio=state.ratio if ratio is None else ratio)
+        factor = self._factor(released)
+        learning = factor > 1 and state.level is None
+        score = max(released.score, min(released.score * factor, self._most))
+        self._now = released._replace(score=score, provisional=released.provisional or learning)
+
+    def _factor(self, released: Limit) -> float:
+        if not self._state.is_new or not _is_usable(released) or self._bound <= 1:
+            return 1.0
+        ratio = self._ratio(released)
+        return self._bound if ratio is None else min(self._bound, max(1.0, ratio))
+
+    def _ratio(self, released: Limit) -> float | None:
+        """By how much the run's level is above that of the windows the limit was made from; None: not known yet."""
+        level = self._state.level
+        if level is None or not _is_usable(released):
+            return None
+        return math.exp(min(max(level - math.log(released.middle), -50.0), 50.0))
+
+
+def _is_usable(released: Limit) -> bool:
+    """Whether there is a limit, and it is known from what level of scores it was made."""
+    return math.isfinite(released.score) and released.score > 0 and released.middle > 0

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A limit adapts to a new run from its first normal minutes, within a bound, and to nothing afterwards."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+from fedge_agent.learning.limits import Limit
+from fedge_agent.machines.checkpoint import Checkpoint, decode
+from fedge_agent.machines.run_limit import FIRST, RunLimit, RunState
+from fedge_agent.types import AlertState
+
+S = 10**9
+SPAN, HOP = 60 * S, 5 * S
+RELEASED = Limit(2.5, middle=1.0, independent=300.0)
+
+
+class Machine:
+    """Windows of 60 s, 5 s apart."""
+
+    def __init__(self, bound: float = 4.0) -> None:
+        self.run, self.at, self.limits = RunLimit(bound, SPAN, HOP), 1_000 * S, list[Limit]()
+
+    def windows(self, scores: np.ndarray | list[float], limit: Limit = RELEASED, release: int = 1) -> Limit:
+        """Decide on windows; the limit of the last one."""
+        for score in scores:
+            self.at += HOP
+            self.limits.append(self.run.limit(limit, release, self.at))
+            self.run.learn(float(score), self.at, is_open=False)
+        return self.run.limit(limit, release, self.at)
+
+    def pause(self) -> None:
+        self.at += 3600 * S
+
+
+def level(factor: float, count: int = 80) -> np.ndarray:
+    """Scores whose median is `factor` times that of the windows the limit was made from."""
+    return factor * np.exp(np.random.default_rng(0).normal(0, 0.3, count))
+
+
+def test_a_new_run_has_the_limit_of_its_level_after_its_first_windows() -> None:
+    machine = Machine()
+    assert machine.windows(level(2.0)).score == pytest.approx(2 * 2.5, rel=0.15)
+    assert not machine.run.limit(RELEASED, 1, machine.at).provisional
+    figures = machine.run.figures(RELEASED)
+    assert figures.windows >= FIRST and figures.released == 2.5 and figures.unlike is None
+    assert figures.factor == pytest.approx(2, rel=0.15)
+
+
+def test_until_then_it_is_compared_with_the_bound_and_that_is_provisional() -> None:
+    machine = Machine()
+    machine.windows(level(1.0, 30))
+    assert {(limit.score, limit.provisional) for limit in machine.limits} == {(10.0, True)}
+
+
+def test_a_limit_is_never_lowered() -> None:
+    assert Machine().windows(level(0.2)).score == 2.5
+
+
+def test_a_run_far_from_all_others_gets_no_more_than_the_bound_and_is_said_to_be_unlike_them() -> None:
+    for factor in (6.0, 100.0):  # below and above what teaches
+        machine = Machine()
+        assert machine.windows(level(factor)).score == 10.0
+        unlike = machine.run.figures(RELEASED).unlike
+        assert unlike is not None and unlike > 4
+
+
+def test_a_slow_fault_is_not_learnt_away() -> None:
+    """It doubles three times in a day, after the first minutes; the same limit holds until the run ends."""
+    machine = Machine()
+    after = machine.windows(level(1.0))
+    growing = level(1.0, 17_280) * np.exp(np.linspace(0, np.log(8), 17_280))
+    assert machine.windows(growing).score == after.score < 3.2 < np.quantile(growing[-100:], 0.05)
+
+
+def test_the_next_run_begins_again_and_a_short_gap_ends_none() -> None:
+    machine = Machine()
+    first = machine.windows(level(2.0)).score
+    machine.at += 60 * S
+    assert machine.windows(level(1.0)).score == first
+    machine.pause()
+    assert machine.windows(level(1.0)[:1]).score == 10.0
+    assert machine.windows(level(1.0)).score == pytest.approx(2.5, rel=0.15)
+
+
+def test_windows_of_an_open_event_teach_nothing() -> None:
+    machine = Machine()
+    for score in level(2.0):
+        machine.at += HOP
+        machine.run.limit(RELEASED, 1, machine.at)
+        machine.run.learn(float(score), machine.at, is_open=True)
+    assert machine.run.figures(RELEASED).unlike is not None  # nothing of it is known to be normal
+
+
+def test_the_run_that_a_limit_was_made_from_keeps_it() -> None:
+    machine, unknown = Machine(), Limit(float("inf"))
+    machine.windows(level(2.0), unknown)
+    assert machine.windows(level(2.0)).score == 2.5  # its baseline became complete
+    machine.pause()
+    assert machine.windows(level(1.0)[:1]).score == 10.0
+
+
+def test_another_release_changes_the_scale_of_scores_and_not_how_far_the_run_is_above_others() -> None:
+    machine = Machine()
+    factor = machine.windows(level(2.0)).score / 2.5
+    other = Limit(0.5, middle=0.1, independent=300.0)
+    assert machine.windows(level(0.2), other, release=2).score == pytest.approx(0.5 * factor)
+
+
+def test_a_limit_made_anew_from_this_run_too_needs_less_raising() -> None:
+    machine = Machine()
+    machine.windows(level(2.0))
+    again = Limit(5.0, middle=2.0, independent=400.0)
+    assert machine.windows(level(2.0), again).score == pytest.approx(5.0, rel=0.15)
+
+
+@pytest.mark.parametrize("limit", [Limit(2.5), Limit(float("inf")), Limit(0.0, middle=0.0)])
+def test_a_limit_of_unknown_level_is_used_as_it_is(limit: Limit) -> None:
+    assert Machine().windows(level(3.0), limit).score == limit.score
+
+
+def test_a_bound_of_one_turns_it_off() -> None:
+    machine = Machine(bound=1.0)
+    assert machine.windows(level(3.0)).score == 2.5 and machine.run.figures(RELEASED).unlike is None
+
+
+@pytest.mark.parametrize("seen", [30, 80])
+def test_what_is_known_of_a_run_survives_a_restart(seen: int) -> None:
+    machine, again, scores = Machine(), Machine(), level(2.0, 120)
+    machine.windows(scores[:seen])
+    stored = Checkpoint(0, AlertState(), run=machine.run.state).encode()
+    saved = decode("m", stored)
+    assert saved is not None
+    again.run.resume(saved.run)
+    again.at = machine.at
+    assert again.windows(scores[seen:]).score == machine.windows(scores[seen:]).score
+    assert len(stored) < 2000
+
+
+def test_a_checkpoint_of_an_earlier_version_is_read() -> None:
+    old = msgspec.json.decode(Checkpoint(5, AlertState()).encode())
+    del old["run"]
+    saved = decode("m", msgspec.json.encode(old))
+    assert saved is not None and saved.run == RunState() and saved.start_ns == 5
