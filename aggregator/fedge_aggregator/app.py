@@ -123,6 +123,7 @@ class App:
             (self._metrics.release, lambda: made.current.header.version),
             (self._metrics.waiting, lambda: len(self.store.updates.arrivals(made.name))),
             (self._metrics.quarantined, made.quarantined),
+            (self._metrics.doubted, made.doubted),
             (self._metrics.nodes, lambda: len(self.store.members(made.name))),
             (self._metrics.statistics_sites, lambda: made.statistics.sites(time.time())),
             (self._metrics.statistics_number, lambda: made.statistics.number),

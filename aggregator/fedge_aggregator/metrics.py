@@ -27,6 +27,9 @@ class Metrics:
         self.waiting = Gauge("fedge_aggregator_round_updates", "Updates in the open round", ["federation"], registry=r)
         self.nodes = Gauge("fedge_aggregator_nodes", "Members that are not revoked", ["federation"], registry=r)
         self.quarantined = Gauge("fedge_aggregator_quarantined", "Members in quarantine", ["federation"], registry=r)
+        self.doubted = Gauge(
+            "fedge_aggregator_doubted", "Members that push alone and have no weight for it", ["federation"], registry=r
+        )
         self.seconds = Histogram("fedge_aggregator_round_seconds", "Time to end a round, s", ["federation"], registry=r)
 
     def text(self) -> bytes:

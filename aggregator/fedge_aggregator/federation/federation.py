@@ -199,6 +199,11 @@ class Federation:
         reputations = self._store.round_states.reputations(self.name)
         return sum(reputations[n].quarantined for n in self._store.members(self.name) if n in reputations)
 
+    def doubted(self) -> int:
+        """How many members had no weight in their last round without being in quarantine."""
+        reputations = self._store.round_states.reputations(self.name)
+        return sum(reputations[n].doubted for n in self._store.members(self.name) if n in reputations)
+
     def _privacy_status(self) -> dict[str, Any] | None:
         """What the privacy budget has been spent on; None without privacy."""
         if self.how.privacy is None:

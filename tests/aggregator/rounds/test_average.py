@@ -16,6 +16,7 @@ from fedge_aggregator.rounds import average
 from fedge_aggregator.rounds.central_privacy import Privacy
 from fedge_aggregator.rounds.engine.runners import LOCAL
 from fedge_aggregator.rounds.engine.update_rows import MemoryRows
+from fedge_aggregator.rounds.trust.reputation import Reputation
 from fedge_models.errors import ConfigError
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import LIMIT
@@ -36,6 +37,14 @@ def play(made: FederationBench, rounds: int, hostile: str = "", nodes: str = "ab
         for name in nodes:
             made.send(name, codes=codes(sign=-3.0 if name in hostile else 1.0))
         made.step(nodes)
+
+
+def test_nodes_without_weight_for_what_they_push_are_counted(make_bench: MakeBench) -> None:
+    made = make_bench()
+    assert made.federation.doubted() == 0
+    made.store.round_states.set_reputation("f", "d", Reputation(suspicion=2.0, doubted=True))
+    assert made.federation.doubted() == 1 and made.federation.quarantined() == 0
+    assert any("had no weight" in line for line in made.federation.status(made.now, "abcd")["trust"]["d"])
 
 
 def test_hostile_node_is_quarantined_weighs_nothing_and_an_operator_lets_it_out(make_bench: MakeBench) -> None:
