@@ -94,7 +94,7 @@ HOW: Mapping[str, Tables] = {  # attacks that are made other than by default
     "sleeper": {"after": 6},  # runs are short
 }
 AWAY: Tables = {"dropouts": 0.3, "federation": {"quorum": 3}}  # so that releases with and without a site are compared
-LATE: Tables = {"stragglers": 0.3, "slowness": 5.0, "federation": {"mode": "asynchronous", "buffer": 5}}
+LATE: Tables = {"stragglers": 0.3, "slowness": 5.0, "federation": {"mode": "asynchronous"}}
 SETTINGS: Mapping[str, Tables] = {  # of the federation, where an attack needs others
     **dict.fromkeys(("lying_losses", "honest_away", "refused_away"), AWAY),
     **dict.fromkeys(("claims_late", "honest_late", "refused_late"), LATE),
