@@ -129,6 +129,7 @@ class EventBook(TableWriter):
             ended = [h._replace(end_ns=max(h.start_ns, since_ns)) for h in drifts if h.key != key]
             self._holds.update({h.name: h for h in ended})
             self._put(lambda db: event_table.put_holds(db, ended))
+        self._put(lambda db: event_table.end_others(db, asset, key, since_ns, DRIFT))
         if key:
             self._put(lambda db: event_table.ensure_drift(db, key, asset, since_ns, severity))
 

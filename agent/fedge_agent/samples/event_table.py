@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from ..durable import event_record
-from ..types import DRIFT, SEVERITIES, AlertState, Event
+from ..types import ALERT, DRIFT, SEVERITIES, AlertState, Event
 from .sample_table import NOT_ASKED
 from .withholding import FAULT, FOREVER_NS, NORMAL, Hold, spans
 
@@ -90,11 +90,11 @@ def alert_times(db: sqlite3.Connection, asset: str, since_ns: int) -> list[tuple
     return [(a, b) for a, b in db.execute(sql, (FOREVER_NS, asset)) if b >= since_ns]
 
 
-def end_others(db: sqlite3.Connection, asset: str, open_key: str, time_ns: int) -> None:
-    """Note as over what a restart forgot: the asset's alerts but the one that is open, if any is."""
+def end_others(db: sqlite3.Connection, asset: str, open_key: str, time_ns: int, kind: str = ALERT) -> None:
+    """Note as over what a restart forgot: the asset's events of a kind but the one that is open, if any is."""
     db.execute(
-        "UPDATE events SET cleared_ns = ? WHERE asset = ? AND cleared_ns IS NULL AND key != ? AND kind = 'alert'",
-        (time_ns, asset, open_key),
+        "UPDATE events SET cleared_ns = ? WHERE asset = ? AND cleared_ns IS NULL AND key != ? AND kind = ?",
+        (time_ns, asset, open_key, kind),
     )
 
 

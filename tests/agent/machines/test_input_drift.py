@@ -14,7 +14,7 @@ from fedge_agent.machines.input_drift import InputDrift
 from fedge_agent.machines.pace import Pace
 from fedge_agent.types import Decision, DriftState, Event, EventState, kind_of
 from fedge_agent.windows.summary import Summary
-from fedge_models.graph.card import Card, Channel, WindowSpec
+from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec
 from fedge_models.system.settings import Seconds
 from numpy.typing import NDArray
 
@@ -197,3 +197,23 @@ def test_until_its_baseline_is_covered_the_reference_takes_each_regime() -> None
     warm = normal(400, 1) + 30.0
     assert learnt(warm, first, first.until_ns + HOP_NS).high[0, 0] > 30
     assert learnt(warm, REFERENCE, REFERENCE.until_ns + HOP_NS).high[0, 0] < 30
+
+
+@pytest.mark.parametrize("every_s", [1, 20, 600])
+def test_pictures_that_become_darker_drift_however_often_they_come(every_s: int) -> None:
+    image = ImageSpec(8, 8, "grey")
+    card = Card("classify", (Channel("camera"),), WindowSpec(1.0, 1, 1), labels=("ok", "bad"), normal="ok", image=image)
+
+    def pictures(count: int, level: float, seed: int) -> NDArray[np.uint8]:
+        found = np.random.default_rng(seed).normal(level, 20, (count, 1, 8, 8))
+        return found.clip(0, 255).astype(np.uint8)
+
+    times = np.arange(600, dtype=np.int64) * every_s * 10**9
+    known = learn(None, times, *Summary(card, (1, 8, 8))(pictures(600, 120, 0)), BLOCK_NS, 1)
+    machine = Machine(known, msgspec.structs.replace(WHEN, drift_baseline=Seconds(0)))
+    machine.drift.begin(card, (1, 8, 8), Pace(1.0, 1, 1, 0.0, 0.0, True))
+    count = 2400 if every_s == 1 else 300
+    machine.see(pictures(count, 120, 1), every_s * 10**9)
+    assert machine.raised == [] and machine.drift.status()["outside_share"] < 0.1
+    machine.see(pictures(count, 70, 2), every_s * 10**9)
+    assert len(machine.raised) == 1 and machine.raised[0].reason.startswith("camera (brightness) moved to 0.2")
