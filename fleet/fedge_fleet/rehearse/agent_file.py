@@ -158,8 +158,8 @@ def _model(
     if name not in federations:
         if config.file is None:
             raise ConfigError(
-                f"{agent.path}: key 'model.{name}': the aggregator has no [federation.{name}], and there is no file; "
-                "add one of both"
+                f"{agent.path}: key 'model.{name}': no file is given, and no aggregator.toml in {place.root} has a "
+                f"[federation.{name}]; add one of both"
             )
         return [f"gateway {agent.name}: [model.{name}] is served from its file alone: no aggregator has it"]
     return _faster(agent.name, name, config, table, pace)

@@ -64,7 +64,8 @@ class Gateway(NamedTuple):
     config: Path  # the rewritten configuration
     place: Place
     federations: list[str]  # that it joins
-    feeds: list[Feed]
+    feeds: dict[str, Feed]  # by source
+    reads: dict[str, set[str]]  # asset -> the sources of its channels
     expected: dict[str, int]  # source -> values or pictures that are replayed from files
     machines: dict[str, Machine]  # source -> what serves it instead
     counted: dict[str, dict[str, int]]  # source -> what of its recording cannot be used
@@ -217,26 +218,28 @@ def _gateway(
     made = agent_file.rewrite(agent, recorded.replaced, place, pace, federations)
     loopback.check(made.table, str(agent.path))
     config = _write(place.state.parent / "agent.toml", made.table)
-    feeds, expected, machines = list[Feed](), dict[str, int](), dict[str, Machine]()
+    feeds, expected, machines = dict[str, Feed](), dict[str, int](), dict[str, Machine]()
     for part in (p for found in recorded.replaced.values() for p in found.parts):
         target = place.of(part)
         if isinstance(part, TablePart):
             rows = place.replay.parent / "recorded" / f"{part.name}.csv"
-            feeds.append(TableFeed(rows, target, begins[part.name]))
+            feeds[part.name] = TableFeed(rows, target, begins[part.name])
             expected[part.name] = recorded.written[part.name].rows
         elif isinstance(part, ServedPart):
             rows, told = place.replay.parent / "recorded" / f"{part.name}.csv", place.replay / f"{part.name}.json"
             plan = served.plan(part, rows, begins[part.name], place.replay)
             files.write(told, msgspec.json.encode(plan))
             machines[part.name] = Machine(part.kind, told, place.replay / f"{part.name}.ready", part.port)
-            feeds.append(ServedFeed(place.replay / f"{part.name}.go", place.replay / f"{part.name}.done"))
+            feeds[part.name] = ServedFeed(place.replay / f"{part.name}.go", place.replay / f"{part.name}.done")
         else:
             pictures = recorded.pictures[part.name].found
-            feeds.append(PictureFeed(pictures, target, begins[part.name]))
+            feeds[part.name] = PictureFeed(pictures, target, begins[part.name])
             expected[part.name] = len(pictures)
     counted = {name: w.counted for name, w in recorded.written.items() if w.counted}
     joins = [name for name in agent.config.model if name in federations]
-    return Gateway(agent, config, place, joins, feeds, expected, machines, counted), made.words
+    assets = made.table["asset"].items()
+    reads = {name: {channel["source"] for channel in asset["channels"].values()} for name, asset in assets}
+    return Gateway(agent, config, place, joins, feeds, reads, expected, machines, counted), made.words
 
 
 def _apart(agent: AgentFile, recorded: _Recorded) -> Iterator[str]:

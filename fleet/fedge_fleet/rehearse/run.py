@@ -58,7 +58,7 @@ def rehearse(root: Path, options: Options, say: Callable[[str], None]) -> Outcom
 def _play(made: plan.Plan, options: Options, say: Callable[[str], None]) -> Outcome:
     files.make_folder(made.scratch / "status")
     stage, watch = Stage(made, say), Watch(made, options.rounds if made.aggregator is not None else 0)
-    feeder = Feeder([feed for gateway in made.gateways.values() for feed in gateway.feeds], made.speed)
+    feeder = Feeder([feed for gateway in made.gateways.values() for feed in gateway.feeds.values()], made.speed)
     failed: str | None = None
     began = time.monotonic()
     try:
@@ -90,7 +90,7 @@ def _look(stage: Stage, watch: Watch, feeder: Feeder, began: float, limit_s: flo
         now = time.monotonic()
         try:
             statuses = {name: stage.status(name) for name in stage.plan.gateways}
-            watch.look(statuses, stage.aggregator_status(), feeder.done, now - began)
+            watch.look(statuses, stage.aggregator_status(), now - began)
         except StopError:  # it is ending, which its last words explain, or it is busy
             if now - answered > UNANSWERED_S:
                 raise

@@ -27,7 +27,6 @@ class Watch:
     aggregator: dict[str, Any] | None = None
     use: dict[str, tuple[float, float]] = field(default_factory=dict)
     seen: dict[str, dict[str, tuple[str, float]]] = field(default_factory=dict)  # gateway -> likeness -> problem, s
-    assets: dict[str, list[status_assets.Said]] = field(default_factory=dict)  # gateway -> lines and problems of assets
     lines: dict[str, list[str]] = field(default_factory=dict)  # gateway -> what `status` says of assets and models
     now: dict[str, list[str]] = field(default_factory=dict)  # gateway -> problems at the last look
     _progress: tuple[Any, float] = (
@@ -35,29 +34,46 @@ class Watch:
         0.0,
     )  # rounds of the federations that are short of them, and when they changed
     _reading: tuple[Any, float] = (None, 0.0)  # readings, and when they changed
+    _still: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)  # the same of each source
+    _last: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)  # (gateway, asset) -> what is said of it
 
-    def look(
-        self, statuses: dict[str, dict[str, Any]], aggregator: dict[str, Any] | None, played: bool, at: float
-    ) -> None:
-        """Take the newest statuses; `played`: everything was handed over; `at`: s after the beginning."""
+    def look(self, statuses: dict[str, dict[str, Any]], aggregator: dict[str, Any] | None, at: float) -> None:
+        """Take the newest statuses; `at`: s after the beginning."""
         self.statuses, self.aggregator = statuses, aggregator
         made, read = self.short(), self.readings()
         self._progress = self._progress if made == self._progress[0] else (made, at)
         self._reading = self._reading if read == self._reading[0] else (read, at)
-        ended = played and not self.unread() and at - self._reading[1] > 2 * SETTLE_S
+        for source, count in read.items():
+            if count != self._still.get(source, (None, 0.0))[0]:
+                self._still[source] = count, at
         for name, status in statuses.items():
-            own = status_assets.lines(status["assets"])
-            rest = status_lines.lines(status, self.plan.gateways[name].config)[len(own) :]
-            if not ended:  # afterwards a machine without readings is no news: its recording is over
-                self.assets[name] = own
-            found = [problem for _, problems in self.assets[name] for problem in problems]
-            found += [_named(line.text, problem) for line in rest for problem in line.problems]
-            self.now[name] = found
-            models = [line.text for line in rest if line.text.startswith("model ")]
-            self.lines[name] = [*(text for text, _ in self.assets[name] if text), *models]
-            seen = self.seen.setdefault(name, {})
-            for problem in found:
-                seen.setdefault(alike(problem), (problem, at))
+            self._take(name, {**status, "assets": self._assets(name, status["assets"], at)}, at)
+
+    def _assets(self, name: str, entries: dict[str, Any], at: float) -> dict[str, Any]:
+        """What is said of assets; of one whose recordings are over, what was said then: its silence is no news."""
+        reads = self.plan.gateways[name].reads
+        for asset, entry in entries.items():
+            if not all(self._is_over(name, source, at) for source in reads[asset]):
+                self._last[name, asset] = entry
+        return {asset: self._last.get((name, asset), entry) for asset, entry in entries.items()}
+
+    def _is_over(self, name: str, source: str, at: float) -> bool:
+        """Whether a recording was played and read, some time ago."""
+        played = self.plan.gateways[name].feeds[source].done and source not in self.unread().get(name, {})
+        return played and at - self._still[name, source][1] > 2 * SETTLE_S
+
+    def _take(self, name: str, status: dict[str, Any], at: float) -> None:
+        """Note the lines and problems of one gateway."""
+        own = status_assets.lines(status["assets"])
+        rest = status_lines.lines(status, self.plan.gateways[name].config)[len(own) :]
+        found = [problem for _, problems in own for problem in problems]
+        found += [_named(line.text, problem) for line in rest for problem in line.problems]
+        self.now[name] = found
+        models = [line.text for line in rest if line.text.startswith("model ")]
+        self.lines[name] = [*(text for text, _ in own if text), *models]
+        seen = self.seen.setdefault(name, {})
+        for problem in found:
+            seen.setdefault(alike(problem), (problem, at))
 
     def releases(self) -> dict[str, int]:
         """Federation -> rounds that were made: its first release is the model's file."""

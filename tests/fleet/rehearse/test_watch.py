@@ -37,7 +37,7 @@ def watch(prepared: plan.Plan) -> Watch:
 def status(prepared: plan.Plan) -> Callable[..., dict[str, Any]]:
     """The status of a real agent that waits for its model, with other figures."""
     gateway = prepared.gateways["press-1"]
-    for feed in gateway.feeds:
+    for feed in gateway.feeds.values():
         feed.open()
         feed.close()
     app = App(schema.load(gateway.config), gateway.config)
@@ -74,7 +74,7 @@ def test_it_is_over_when_all_was_read_decided_and_delivered_and_the_rounds_were_
     watch: Watch, status: Callable[..., Any]
 ) -> None:
     def look(at: float, release: int, **keys: Any) -> bool:
-        watch.look({"press-1": status(**keys)}, server(release), True, at)
+        watch.look({"press-1": status(**keys)}, server(release), at)
         return watch.over(True, at)
 
     assert not look(0, 3, read=700)  # 100 values are to come
@@ -85,7 +85,7 @@ def test_it_is_over_when_all_was_read_decided_and_delivered_and_the_rounds_were_
 
 def test_rounds_that_do_not_come_are_not_waited_for_without_end(watch: Watch, status: Callable[..., Any]) -> None:
     for at, release in ((0, 1), (5, 2)):
-        watch.look({"press-1": status()}, server(release), True, at)
+        watch.look({"press-1": status()}, server(release), at)
     assert not watch.over(True, 5 + QUIET_S - 1) and watch.over(True, 5 + QUIET_S)
     assert watch.short() == {"pump": 1}
 
@@ -94,15 +94,15 @@ def test_values_that_are_not_read_are_waited_for_while_a_machine_waits_for_its_l
     watch: Watch, status: Callable[..., Any]
 ) -> None:
     for at, held in ((0, "pump-1 waits for its limit"), (UNREAD_S + 5, "pump-1 waits for its limit")):
-        watch.look({"press-1": status(read=700, held=held)}, server(3), True, at)
+        watch.look({"press-1": status(read=700, held=held)}, server(3), at)
         assert not watch.over(True, at)
-    watch.look({"press-1": status(read=700)}, server(3), True, UNREAD_S + 6)
+    watch.look({"press-1": status(read=700)}, server(3), UNREAD_S + 6)
     assert watch.over(True, UNREAD_S + 6) and watch.unread() == {"press-1": {"plc": 100}}
 
 
 def test_a_problem_is_reported_once_and_one_that_is_over_as_such(watch: Watch, status: Callable[..., Any]) -> None:
     for at, stale in ((1, 20), (2, 21), (3, 0)):
-        watch.look({"press-1": status(read=700, stale=stale)}, server(3), False, at)
+        watch.look({"press-1": status(read=700, stale=stale)}, server(3), at)
     (watch.plan.scratch / "aggregator").mkdir()
     found = evaluate(watch.plan, watch, 10, None).gateways["press-1"]
     assert len(found.passed) == 1 and next(iter(found.passed.values())) == 1
@@ -114,12 +114,16 @@ def test_a_problem_is_reported_once_and_one_that_is_over_as_such(watch: Watch, s
 
 
 def test_a_machine_is_not_stale_because_its_recording_is_over(watch: Watch, status: Callable[..., Any]) -> None:
-    for at in (0, 1, 9, 60):
-        watch.look({"press-1": status(stale=int(at) if at > 5 else 0)}, server(3), True, at)
+    for at in (0, 1):
+        watch.look({"press-1": status()}, server(3), at)
+    for feed in watch.plan.gateways["press-1"].feeds.values():
+        feed.done = True
+    for at in (9, 60):
+        watch.look({"press-1": status(stale=int(at) if at > 5 else 0)}, server(3), at)
     assert watch.now["press-1"] == [] and not watch.seen["press-1"]
 
 
 def test_no_rounds_are_asked_for_where_there_is_no_aggregator(watch: Watch, status: Callable[..., Any]) -> None:
-    watch.look({"press-1": status()}, None, True, 0)
-    watch.look({"press-1": status()}, None, True, SETTLE_S)
+    watch.look({"press-1": status()}, None, 0)
+    watch.look({"press-1": status()}, None, SETTLE_S)
     assert watch.over(True, SETTLE_S) and watch.releases() == {}
