@@ -9,6 +9,8 @@ NAB: one machine in four stretches of time; its labels are centred on the failur
 counted up to the middle of the label. SKAB: experiments of 20 minutes, the fault is labelled from its beginning, so
 delay is counted from there, and the lead up to its end: `skab` are the eight experiments that no plant has trained on,
 `skab_400` all 25 where each is a site that knows its own first 400 rows only, as the set's own protocol has it.
+
+Besides, how often bounds of estimates hold for the next cell of a bench and the next engine (`_intervals`).
 """
 
 from __future__ import annotations

@@ -64,15 +64,15 @@ class Calibrated(NamedTuple):
         }
 
 
-def calibrate(blend: Blend, held: Data, judged_by: Summary) -> Calibrated | None:
+def calibrate(blend: Blend, held: Data, learnt: Data, judged_by: Summary) -> Calibrated | None:
     """Return how the probabilities of what serves are calibrated; None for another task.
 
-    held: held-back samples; judged_by: what these are.
+    held: held-back samples; learnt: the others; judged_by: what is held back.
     """
     if blend.card.task != "classify":
         return None
-    whole = judged_by.held > 0 and len(held.units) == len(held.y)
-    units = len(np.unique(held.units)) if whole else 0
+    held = _of_whole_units(held, learnt)
+    units = len(np.unique(held.units)) if judged_by.held else 0
     found = Calibrated(samples=len(held.y), units=units)
     if units < LEAST_UNITS or len(held.y) < LEAST_SAMPLES:
         few = f"{units} held-back {judged_by.kind}{'s' if units != 1 else ''} with {len(held.y)} labelled samples"
@@ -82,6 +82,15 @@ def calibrate(blend: Blend, held: Data, judged_by: Summary) -> Calibrated | None
     finite = np.isfinite(logits).all(axis=1)
     chosen = choose(logits[finite], held.y[rows][finite].astype(np.int64), held.units[rows][finite])
     return chosen._replace(samples=len(held.y), units=units)
+
+
+def _of_whole_units(held: Data, learnt: Data) -> Data:
+    """Leave out blocks of units that are learnt from: where a class has no unit that is held back, such judge it."""
+    if len(held.units) != len(held.y):
+        return held.part(np.zeros(len(held.y), np.bool_))
+    most = int(max(held.y.max(initial=0), learnt.y.max(initial=0))) + 1
+    mine, theirs = (d.units * most + d.y.astype(np.int64) for d in (held, learnt))
+    return held.part(np.isin(mine, theirs, invert=True))
 
 
 def choose(logits: Floats, labels: Labels, units: NDArray[np.int64]) -> Calibrated:

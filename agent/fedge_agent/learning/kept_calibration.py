@@ -25,10 +25,10 @@ class KeptCalibration:
     def __init__(self, chain: ChainStore) -> None:
         self._chain = chain
 
-    def of(self, blend: Blend, held: Data, judged_by: Summary, made_for: bytes) -> Calibrated | None:
+    def of(self, blend: Blend, held: Data, learnt: Data, judged_by: Summary, made_for: bytes) -> Calibrated | None:
         """Return what held-back samples show, or what they showed for the same model (`made_for`) if they are too few
         now; None for another task than classify."""
-        found = calibrate(blend, held, judged_by)
+        found = calibrate(blend, held, learnt, judged_by)
         if found is None or found.judged is not None:
             if found is not None:
                 self._keep(found, made_for)

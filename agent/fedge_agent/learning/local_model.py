@@ -429,7 +429,7 @@ class LocalModel:
         blend = model.choice.blend(weights, own, scale, recipe, others, held)
         made_of = made_for(blend.identity, scale, recipe)
         limit, limits = model.baselines.limits(blend, held, others, made_of)
-        calibrated = model.calibration.of(blend, held, self.judged_by, made_of)
+        calibrated = model.calibration.of(blend, held, others, self.judged_by, made_of)
         elsewhere = of_other_sites(graph.card, release.header.figures) if release else {}
         bounds = intervals(blend, held, self.judged_by, self._config.confidence, elsewhere)
         version = release.header.version if release else 0

@@ -24,6 +24,7 @@ from fedge_models.training.calibration import Calibration
 from numpy.typing import NDArray
 
 CARD = Card("classify", (Channel("a"),), WindowSpec(1, 4, 2), ("mean", "std"), labels=("ok", "worn", "broken"))
+NOTHING = Data(np.zeros((0, 2), np.float32), np.zeros(0, np.int64), units=np.zeros(0, np.int64))
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
@@ -96,14 +97,25 @@ def held(blend: Blend, units: int, each: int = 60) -> Data:
 
 @pytest.mark.parametrize(("units", "whole", "each"), [(LEAST_UNITS - 1, 2, 60), (6, 0, 60), (6, 6, 5)])
 def test_with_too_little_held_back_probabilities_stay(blend: Blend, units: int, whole: int, each: int) -> None:
-    found = calibrate(blend, held(blend, units, each), Summary("day", 9, whole))
+    found = calibrate(blend, held(blend, units, each), NOTHING, Summary("day", 9, whole))
     assert found is not None and found.calibration is None and found.judged is None
     assert f"of {LEAST_UNITS} with 50" in found.why and found.why in words(found.status(CARD))
 
 
+def test_blocks_of_units_that_are_learnt_from_do_not_count(blend: Blend) -> None:
+    """Where a class has no unit that is held back, blocks of it are: they show nothing of another unit."""
+    data = held(blend, 8)
+    blocks = data.y == 2
+    learnt = data.part(blocks)  # other windows of this class in the same units are learnt from
+    found = calibrate(blend, data, learnt, Summary("day", 20, 8))
+    assert found is not None and found.units == 8 and found.samples == int((~blocks).sum())
+    everywhere = calibrate(blend, data, data, Summary("day", 20, 8))
+    assert everywhere is not None and everywhere.samples == everywhere.units == 0 and everywhere.calibration is None
+
+
 def test_what_serves_says_calibrated_probabilities_and_the_same_class(blend: Blend) -> None:
     data = held(blend, 8)
-    found = calibrate(blend, data, Summary("day", 20, 8))
+    found = calibrate(blend, data, NOTHING, Summary("day", 20, 8))
     assert found is not None and found.calibration is not None and found.calibration.temperature > 2
     graph = blend.graph
     session = Session(zoo.mlp(CARD, 2, (8,), 1).SerializeToString(), graph.initializers(blend.release))
@@ -123,7 +135,7 @@ def test_what_serves_says_calibrated_probabilities_and_the_same_class(blend: Ble
 
 
 def test_status_says_what_it_is_and_what_it_gains(blend: Blend) -> None:
-    found = calibrate(blend, held(blend, 8), Summary("day", 20, 8))
+    found = calibrate(blend, held(blend, 8), NOTHING, Summary("day", 20, 8))
     assert found is not None
     entry = found.status(CARD)
     assert entry["samples"] == 480 and entry["units"] == 8 and entry["error"][1] < entry["error"][0]
@@ -133,7 +145,7 @@ def test_status_says_what_it_is_and_what_it_gains(blend: Blend) -> None:
 
 
 def test_metrics_show_temperature_and_error(blend: Blend) -> None:
-    found = calibrate(blend, held(blend, 8), Summary("day", 20, 8))
+    found = calibrate(blend, held(blend, 8), NOTHING, Summary("day", 20, 8))
     assert found is not None and found.judged is not None
     models = {
         "m": {"calibration": found.status(CARD), "intervals": None},
@@ -148,17 +160,16 @@ def test_metrics_show_temperature_and_error(blend: Blend) -> None:
 def test_a_calibration_outlives_its_samples_but_not_its_model_nor_damage(blend: Blend, tmp_path: Path) -> None:
     chain = ChainStore(tmp_path)
     judged = Summary("day", 20, 8)
-    found = KeptCalibration(chain).of(blend, held(blend, 8), judged, b"model")
+    found = KeptCalibration(chain).of(blend, held(blend, 8), NOTHING, judged, b"model")
     assert found is not None and found.calibration is not None
-    nothing = Data(np.zeros((0, 2), np.float32), np.zeros(0, np.int64))
-    again = KeptCalibration(ChainStore(tmp_path)).of(blend, nothing, Summary(), b"model")
+    again = KeptCalibration(ChainStore(tmp_path)).of(blend, NOTHING, NOTHING, Summary(), b"model")
     assert again is not None and again.calibration is not None and again.samples == 480
     assert again.calibration.slope == found.calibration.slope
-    other = KeptCalibration(ChainStore(tmp_path)).of(blend, nothing, Summary(), b"another")
+    other = KeptCalibration(ChainStore(tmp_path)).of(blend, NOTHING, NOTHING, Summary(), b"another")
     assert other is not None and other.calibration is None
     data = (tmp_path / "calibration.cbor").read_bytes()
     (tmp_path / "calibration.cbor").write_bytes(data[:-3] + bytes(b ^ 1 for b in data[-3:]))
-    damaged = KeptCalibration(ChainStore(tmp_path)).of(blend, nothing, Summary(), b"model")
+    damaged = KeptCalibration(ChainStore(tmp_path)).of(blend, NOTHING, NOTHING, Summary(), b"model")
     assert damaged is not None and damaged.calibration is None
     assert [p.name for p in tmp_path.iterdir() if "calibration" in p.name] != ["calibration.cbor"]  # set aside
 
@@ -174,4 +185,4 @@ def test_other_tasks_are_not_calibrated() -> None:
     card = Card("multilabel", CARD.channels, CARD.window, CARD.features, labels=("a", "b"))
     graph = TrainableGraph.load(zoo.mlp(card, 2, (4,)).SerializeToString())
     data = Data(np.zeros((60, 2), np.float32), np.zeros((60, 2), np.float32), units=np.arange(60))
-    assert calibrate(Blend(graph, graph.params), data, Summary("day", 60, 60)) is None
+    assert calibrate(Blend(graph, graph.params), data, NOTHING, Summary("day", 60, 60)) is None
