@@ -310,6 +310,7 @@ class Federation:
         figures, details = report(made, due, self.how.privacy, self.limits.mode)
         details["idle"] = {node: why for node, why in self.idle().items() if node not in details["nodes"]}
         figures[DRIFT_SHARE] = self.how.pipeline.drift
+        details["holds"] = self.how.pipeline.holds(sum(share > 0 for share in made.shares.values()))
         spreads = [u.spread for u in due.updates if made.shares[u.node]]
         if self.how.privacy:  # nothing that nodes report may show
             spreads = [central_privacy.spread(self.how.privacy, self.model.sizes)]

@@ -149,6 +149,15 @@ def test_status_says_that_no_rule_is_robust_among_few_updates(
     assert words in _holds(entry["holds"], len(entry["active"]), entry["in_a_round"])
 
 
+@pytest.mark.parametrize(("byzantine", "holds"), [("1", 1), ("0.3", 0)])  # with a share, four are too few
+def test_a_release_says_against_how_many_hostile_updates_its_round_held(
+    make_bench: MakeBench, byzantine: str, holds: int
+) -> None:
+    made = make_bench("quorum = 3\n", rule=f'{{ name = "trimmed_mean", byzantine = {byzantine} }}')
+    made.round("a", "b", "c", "d")
+    assert made.cli("release", "show", "f", "--json")["holds"] == holds
+
+
 @pytest.mark.parametrize(("rule", "share"), [('{ name = "fedavg" }', 1.0), ('{ name = "median" }', 0.5)])
 def test_a_release_says_how_much_drift_its_rule_lets_a_site_take_back(
     make_bench: MakeBench, rule: str, share: float
