@@ -154,7 +154,7 @@ def _left(labels: dict[str, float]) -> list[str]:
 def _statistics(entry: dict[str, Any]) -> str:
     """What is known of other sites, or why nothing is; nothing where the owner wants no statistics."""
     if entry["off"]:
-        return ""
+        return f"; no statistics: {entry['off']}" if entry["wanted"] else ""
     if entry["refused"]:
         return f"; statistics not exchanged: {printable(entry['refused'])}"
     if entry["sites"]:

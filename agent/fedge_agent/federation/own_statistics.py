@@ -15,7 +15,7 @@ import numpy as np
 from fedge_models.statistics.columns import Column
 from fedge_models.statistics.comparison import Difference, Own, compare
 from fedge_models.statistics.histogram import Histogram, describe
-from fedge_models.statistics.over_sites import HIGH, LOW, MIDDLE, Summary
+from fedge_models.statistics.over_sites import Summary
 from numpy.typing import NDArray
 
 from ..samples.reservoir import Held
@@ -68,8 +68,4 @@ def _column(held: Held, index: int) -> NDArray[np.float64]:
 
 
 def _own(values: NDArray[np.float64]) -> Own | None:
-    if len(values) < LEAST_OWN:
-        return None
-    low, middle, high = (float(v) for v in np.quantile(values, (LOW, MIDDLE, HIGH)))
-    made = describe(values)
-    return Own(low, middle, high, made is not None and made.is_constant)
+    return Own.of(values) if len(values) >= LEAST_OWN else None

@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 AGAIN_S, SOONEST_S = 86400.0, 120.0  # between two of this site
 RETRY_S, REFUSED_S = 300.0, 3600.0  # after a failure, and after a refusal
 KEEP_S = 3600.0  # between two stored copies of what they are made of
-COMPARED_S = 30.0  # how long a comparison is shown before it is made again
+COMPARED_S = 60.0  # how long a comparison is shown before it is made again
 
 Compared = Mapping[str, tuple[Held, list[Difference]]]
 
@@ -128,7 +128,8 @@ class StatisticsPart:
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
-        out = {n: [d for d in found if own_statistics.stands_out(d)] for n, (_, found) in self.compared().items()}
+        compared = self.compared() if self._over is not None else {}  # else there is nothing to differ from
+        out = {n: [d for d in found if own_statistics.stands_out(d)] for n, (_, found) in compared.items()}
         lines = [f"{name} {words.line(d)}" for name, found in out.items() for d in found] if not self.off else []
         named = {name: [d.channel for d in found] for name, found in out.items()}
         return {**self._state(), "stand_out": named, "lines": lines}
@@ -136,6 +137,7 @@ class StatisticsPart:
     def _state(self) -> dict[str, Any]:
         over = self._over
         return {
+            "wanted": self._config.statistics,
             "off": self.off,
             "windows": self._windows(),
             "needs": LEAST_SENT,

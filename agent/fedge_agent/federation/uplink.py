@@ -18,6 +18,7 @@ from msgspec import Meta
 from .identity import Identity, connection, explain, renewed, request
 
 MAX_CERTIFICATE_BYTES = 8 * 1024
+NO_PATH = "no such path"  # how an aggregator answers a call that it does not know
 
 
 @known
@@ -67,7 +68,12 @@ class Uplink:
 
     def submit_statistics(self, federation: str, body: bytes) -> None:
         """Send this site's statistics; they are stored durably when this returns. Raises as `submit`."""
-        self._call("POST", f"/v1/federations/{federation}/statistics", body, 64 * 1024)
+        try:
+            self._call("POST", f"/v1/federations/{federation}/statistics", body, 64 * 1024)
+        except RefusedError as e:
+            if not str(e).endswith(NO_PATH):
+                raise
+            raise RefusedError(f"{self._url}: this aggregator is of a version without statistics: upgrade it") from e
 
     def statistics_number(self, federation: str) -> int:
         """Number of the statistics over sites that this node may fetch, by the aggregator's last answer; 0: none."""

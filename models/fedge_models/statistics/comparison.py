@@ -6,10 +6,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from ..system.structs import known
 from . import units
-from .over_sites import Summary
+from .histogram import FINEST, TAIL
+from .over_sites import HIGH, LOW, MIDDLE, Summary
 from .units import Three
 
 FENCE = 1.5  # spans of the published medians
@@ -26,6 +29,15 @@ class Own(msgspec.Struct, frozen=True):
     middle: float
     high: float  # 90 %
     constant: bool = False
+
+    @classmethod
+    def of(cls, values: NDArray[np.float64]) -> Own:
+        """Describe a channel's finite values (n,), of which there is at least one, in one sort."""
+        ordered = np.sort(values)
+        last = len(ordered) - 1
+        low, middle, high = (float(ordered[round(q * last)]) for q in (LOW, MIDDLE, HIGH))
+        first, most = float(ordered[round(TAIL * last)]), float(ordered[round((1 - TAIL) * last)])
+        return cls(low, middle, high, constant=most - first <= max(abs(first), abs(most)) * 2.0**FINEST)
 
     @property
     def three(self) -> Three:

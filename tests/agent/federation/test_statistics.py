@@ -103,7 +103,8 @@ def test_nothing_leaves_of_a_model_with_a_privacy_budget(make: Make) -> None:
     site = make("a")
     site.begin(privacy=PRIVATE)
     site.see(500)
-    assert "privacy budget" in site.step()["off"] and site.stored() == []
+    found = site.step()
+    assert found["wanted"] and "privacy budget" in found["off"] and site.stored() == []
 
 
 def test_what_is_sent_has_no_value_and_no_extreme_of_the_machine(make: Make) -> None:

@@ -15,8 +15,10 @@ from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.invitation import Invitation, decode_invitation, encode_invitation
 from fedge_models.messages.release import GENESIS, Release, encode_difference, encode_full, weights_hash
+from fedge_models.messages.statistics import decode_site, decode_sites, encode_site, encode_sites
 from fedge_models.messages.trust_chain import Anchor, verify_release
 from fedge_models.messages.update import decode_update, encode_update
+from fedge_models.statistics.histogram import Histogram
 from support.paths import VECTORS
 
 RECORDED: dict[str, str] = json.loads((VECTORS / "messages.json").read_text())
@@ -43,6 +45,17 @@ def test_a_recorded_update_is_read_and_written_to_the_same_bytes() -> None:
     assert (got.sequence, got.samples, got.metrics) == (17, 400, {"base_loss": 0.5, "local_loss": 0.25})
     assert got.codes.tolist() == [1, -2, 3, 0, 127, -127, 5, 6] and got.spread.tolist() == [0.5, 0.25]
     assert encode_update(got, KEY) == recorded("update")
+
+
+def test_recorded_statistics_are_read_and_written_to_the_same_bytes() -> None:
+    of_site = decode_site(recorded("site_statistics"), KEY.public_key(), 2)
+    assert (of_site.node, of_site.sequence, of_site.windows) == ("gw-1", 17, 256) and of_site.channels[1] is None
+    assert of_site.channels[0] == Histogram(-3, 64, bytes([20, 30, 155, 30, 20]))
+    assert encode_site(of_site, KEY) == recorded("site_statistics")
+    over = decode_sites(recorded("sites_statistics"), KEY.public_key(), 2)
+    assert (over.number, over.created, over.sites) == (4, 1000, 5) and over.channels[0] is not None
+    assert over.channels[0].usual == (8.125, 8.375, 8.5) and over.channels[0].ranks == [2, 3, 4]
+    assert encode_sites(over, KEY) == recorded("sites_statistics")
 
 
 def test_recorded_releases_are_verified_and_written_to_the_same_bytes() -> None:
