@@ -13,11 +13,11 @@ from ..system.structs import known
 from . import units
 from .histogram import FINEST, TAIL
 from .over_sites import HIGH, LOW, MIDDLE, Summary
-from .units import Three
+from .units import Others, Three
 
 FENCE = 1.5  # spans of the published medians
-UNLIKE = 3.0  # by which factor a spread may differ from the usual one before it is said
-VARIES = 4  # bins from the 10 % to the 90 % quantile, from which on a channel is said to vary
+UNLIKE = 5.0  # by which factor a spread may differ from the usual one before it is said
+FACTOR = 10.0  # below a tenth of what is usual, a median is far from it
 SWAPPED = "as {} is at the others, and the other way round: are the tags swapped?"
 
 
@@ -66,7 +66,7 @@ def compare(
 ) -> list[Difference]:
     """Compare channel by channel, those that differ most first. given: units on the model card."""
     found = [_one(n, u, o, s) for n, u, o, s in zip(names, given, own, over, strict=True)]
-    return sorted(_with_swaps(found), key=lambda d: (not d.differs and not d.hint, -d.distance))
+    return sorted(_with_swaps(found, over), key=lambda d: (not d.differs and not d.hint, -d.distance))
 
 
 def _one(name: str, unit: str, own: Own | None, over: Summary | None) -> Difference:
@@ -85,7 +85,7 @@ def _one(name: str, unit: str, own: Own | None, over: Summary | None) -> Differe
         min(above, others),
         differs=_is_outlying(own.middle, over),
         distance=_distance(own.three, usual),
-        hint=units.guess(own.three, usual, unit) or _spread_words(own, over),
+        hint=_hint(own, over, unit),
     )
 
 
@@ -97,21 +97,35 @@ def _ranked(own: Own, over: Summary) -> tuple[int, int]:
     return max(below, default=0), max(above, default=0)
 
 
+def _others(over: Summary) -> Others:
+    medians = [place * over.width for place in over.medians]
+    return Others(min(medians), over.usual[1], max(medians), over.usual_spread)
+
+
 def _is_outlying(middle: float, over: Summary) -> bool:
-    """Whether a median lies further from the published ones than so many times their span, or half the usual range.
+    """Whether a median is far from the published ones: by more than so many times their span, or by a factor of ten.
 
-    Among machines that differ a little one is always the highest; the fence is Tukey's (1977), over order statistics.
+    Among machines that differ a little one is always the highest. The fence is Tukey's (1977), over order statistics.
     """
-    lowest, highest = min(over.medians) * over.width, max(over.medians) * over.width
-    low, _, high = over.usual
-    fence = max(FENCE * (highest - lowest), (high - low) / 2, over.width)
-    return not lowest - fence <= middle <= highest + fence
+    others = _others(over)
+    fence = max(FENCE * (others.highest - others.lowest), others.spread / 2, over.width)
+    if not others.lowest - fence <= middle <= others.highest + fence:
+        return True
+    near = min(abs(others.lowest), abs(others.highest))
+    one_sign = others.lowest * others.highest > 0
+    return one_sign and near - abs(middle) > max(others.spread, over.width) and abs(middle) < near / FACTOR
 
 
-def _spread_words(own: Own, over: Summary) -> str:
+def _hint(own: Own, over: Summary, unit: str) -> str:
+    """What may be the reason for a difference, or what is unlike in how much it varies; empty for neither."""
+    guessed = units.guess(own.three, _others(over), unit) if _is_outlying(own.middle, over) else None
+    return guessed or _spread_words(own, over.usual_spread)
+
+
+def _spread_words(own: Own, usual: float) -> str:
     """What is to be said of a spread unlike the usual one; empty for one like it."""
-    usual, spread = over.usual[2] - over.usual[0], own.high - own.low
-    if usual <= VARIES * over.width:
+    spread = own.high - own.low
+    if not usual:
         return ""
     if own.constant:
         return units.CONSTANT
@@ -125,19 +139,12 @@ def _distance(own: Three, usual: Three) -> float:
     return abs(own[1] - middle) / max(high - low, 1e-3 * abs(middle), 1e-30)
 
 
-def _with_swaps(found: list[Difference]) -> list[Difference]:
+def _with_swaps(found: list[Difference], over: Sequence[Summary | None]) -> list[Difference]:
     """Say where two channels that differ would each be the other at the others."""
-    far = [d for d in found if d.own and d.usual and units.is_far(d.own.three, d.usual)]
+    far = [(d, d.own, s) for d, s in zip(found, over, strict=True) if d.own and s and d.differs]
     swapped = {}
-    for one in far:
-        for other in far:
-            if one is not other and _is(one, other) and _is(other, one):
-                swapped[one.channel] = (
-                    f"as {other.channel} is at the others, and the other way round: are the tags swapped?"
-                )
+    for one, own, theirs in far:
+        for other, its_own, its in far:
+            if one is not other and units.fits(own.three, _others(its)) and units.fits(its_own.three, _others(theirs)):
+                swapped[one.channel] = SWAPPED.format(other.channel)
     return [msgspec.structs.replace(d, hint=swapped.get(d.channel, d.hint)) for d in found]
-
-
-def _is(one: Difference, other: Difference) -> bool:
-    """Whether one's own values are those that the other channel has at the others."""
-    return bool(one.own and other.usual and units.fits(one.own.three, other.usual))

@@ -18,6 +18,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 from msgspec import Meta
+from numpy.typing import NDArray
 
 from ..system.structs import known
 from . import histogram
@@ -39,6 +40,7 @@ class Summary(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
     low: Place  # median over sites of their 10 % quantiles
     high: Place  # of their 90 % quantiles
     medians: Annotated[tuple[Place, ...], Meta(min_length=1, max_length=MOST_KNOTS)]  # sites' medians, see `ranks`
+    spread: Annotated[int, Meta(ge=-1000, le=1000)] | None  # median over sites, 8 * log2; None: they do not vary
     joint: Histogram  # mean over sites
 
     @property
@@ -51,6 +53,11 @@ class Summary(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
         """Quantiles 10 %, 50 % and 90 % of the site in the middle."""
         middle = (self.medians[(len(self.medians) - 1) // 2] + self.medians[len(self.medians) // 2]) / 2
         return self.low * self.width, middle * self.width, self.high * self.width
+
+    @property
+    def usual_spread(self) -> float:
+        """From the 10 % to the 90 % quantile at the site in the middle."""
+        return 0.0 if self.spread is None else 2.0 ** (self.spread / 8)
 
     @property
     def ranks(self) -> list[int]:
@@ -81,7 +88,14 @@ def summarise(found: Sequence[Histogram]) -> Summary | None:
     medians = [_place(float(ordered[rank - 1, 1]), width) for rank in ranks(sites)]
     low, high = (_place(float(np.median(quantiles[:, i])), width) for i in (0, 2))
     joint = _joint(found, exponent, min(bottom, top), max(bottom, top))
-    return Summary(sites, exponent, low, high, tuple(medians), joint)
+    return Summary(sites, exponent, low, high, tuple(medians), _spread(found, quantiles), joint)
+
+
+def _spread(found: Sequence[Histogram], quantiles: NDArray[np.float64]) -> int | None:
+    """The median spread of the sites, those that are constant counting as 0."""
+    spreads = [0.0 if h.is_constant else high - low for h, (low, _, high) in zip(found, quantiles, strict=True)]
+    middle = float(np.median(spreads))
+    return None if middle <= 0 else int(min(max(round(8 * math.log2(middle)), -1000), 1000))
 
 
 def _exponent(bottom: float, top: float, found: Sequence[Histogram]) -> int:

@@ -54,7 +54,11 @@ def test_recorded_statistics_are_read_and_written_to_the_same_bytes() -> None:
     assert encode_site(of_site, KEY) == recorded("site_statistics")
     over = decode_sites(recorded("sites_statistics"), KEY.public_key(), 2)
     assert (over.number, over.created, over.sites) == (4, 1000, 5) and over.channels[0] is not None
-    assert over.channels[0].usual == (8.125, 8.375, 8.5) and over.channels[0].ranks == [2, 3, 4]
+    assert (
+        over.channels[0].usual_spread == 2**0.375
+        and over.channels[0].usual == (8.125, 8.375, 8.5)
+        and over.channels[0].ranks == [2, 3, 4]
+    )
     assert encode_sites(over, KEY) == recorded("sites_statistics")
 
 

@@ -121,7 +121,7 @@ def test_a_site_cannot_sign_for_the_aggregator_nor_statistics_pass_as_another_me
 
 
 def test_a_summary_with_too_many_medians_for_its_sites_is_refused() -> None:
-    summary = [5, 0, 1, 9, [1, 2, 3, 4], [0, 5, b"\xff"]]
+    summary = [5, 0, 1, 9, [1, 2, 3, 4], 8, [0, 5, b"\xff"]]
     body = sent(1, "pumps", bytes(32), 1, 1000, 5, [summary] * 3, purpose=SITES_PURPOSE)
     with pytest.raises(WireError, match="4 medians, expected 3"):
         messages.decode_sites(body, PUBLIC, 2)

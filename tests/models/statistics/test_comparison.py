@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fedge_models.statistics import units
 from fedge_models.statistics.comparison import Own, compare
 from fedge_models.statistics.histogram import Histogram, describe
 from fedge_models.statistics.over_sites import Summary, summarise
@@ -72,7 +71,7 @@ def test_another_unit_is_guessed(factor: float, offset: float, said: str) -> Non
     others = fleet(*np.linspace(47, 53, 9))
     level, spread = 50 * factor + offset, 0.5 * abs(factor)
     ordered = sorted((level - 1.28 * spread, level + 1.28 * spread))
-    [found] = compare(["speed"], ["rpm"], [Own(ordered[0], level, ordered[1])], [others])
+    [found] = compare(["speed"], [""], [Own(ordered[0], level, ordered[1])], [others])
     assert said in found.hint
 
 
@@ -99,7 +98,8 @@ def test_temperatures_are_not_guessed_of_a_pressure() -> None:
 
 
 def test_a_channel_near_the_others_gets_no_guess() -> None:
-    assert units.guess((9.0, 10.5, 12.0), (8.0, 9.0, 10.0)) is None
+    [found] = compare(["current"], ["A"], [own(11)], [TEN])
+    assert found.hint == "" and not found.differs
 
 
 def test_a_constant_channel_is_said_to_be_dead_only_where_others_vary() -> None:
