@@ -11,6 +11,7 @@ from fedge_models.system import times
 from ..machines.condition_words import duration, names
 
 ALONE = 5  # machines that drift get a line each
+SHOWN = 2  # columns in a line
 LEAST_SHARE = 0.02  # of windows outside, from which a line says so: of those that were learnt from 1 % are
 
 
@@ -21,7 +22,7 @@ def of_inputs(entry: Mapping[str, Any]) -> str:
     share, covered = entry["outside_share"], entry["covered_s"]
     said = f"; {share:.0%} of the last windows outside what was learnt" if share and share >= LEAST_SHARE else ""
     if entry["columns"] and not entry["open"]:
-        said += f" (now {names(column['text'] for column in entry['columns'].values())})"
+        said += f" (now {names((column['text'] for column in entry['columns'].values()), SHOWN)})"
     if said and covered < entry["baseline_s"]:
         said += f"; a drift counts once {duration(entry['baseline_s'])} are learnt, {duration(covered)} are"
     return said
@@ -37,7 +38,8 @@ def problems(assets: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]
 
 
 def _drift(name: str, entry: Mapping[str, Any]) -> str:
-    more = [c["text"] for c in entry["columns"].values() if c["lasts"] and not entry["reason"].startswith(c["text"])]
+    reason, columns = entry["reason"], entry["columns"]
+    more = [c["text"] for column, c in columns.items() if c["lasts"] and not reason.startswith(f"{column} ")]
     also, since = f"; also {names(more)}" if more else "", times.shown(entry["since_ns"])
     accept = f"if this is the new normal: fedge-agent event accept {entry['key']}"
-    return f"asset {name}: its inputs drift since {since} UTC: {entry['reason']}{also}; {accept}"
+    return f"asset {name}: its inputs drift since {since} UTC: {reason}{also}; {accept}"
