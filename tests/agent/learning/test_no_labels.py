@@ -62,7 +62,7 @@ def test_data_without_any_label_is_refused(
 @pytest.mark.parametrize(
     ("card", "head", "row", "said"),
     [
-        (CLASSIFY, "label", "ok", ""),
+        (CLASSIFY, "label", "ok", "data: only label ok"),
         (REGRESS, "wear,life", "1,2", ""),
         (ANOMALY, "lable", "normal", "no sample has a label: each counts as normal (no column 'label'; the file has a"),
     ],
