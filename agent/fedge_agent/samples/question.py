@@ -34,7 +34,7 @@ class Question(NamedTuple):
     why: str  # the same with figures, in words
     answers: str  # what may be answered, in words
     release: int
-    asked_ns: int  # the asset's newest window then
+    asked_ns: int  # the model's newest window then, of whichever machine: one that stands still expires, too
     state: str = OPEN
     answer: str = ""
     sent: int = 0  # to outputs: 1 that it was asked, 2 that it is over

@@ -21,7 +21,7 @@ from fedge_models.system.healing import HealingDatabase
 from fedge_models.system.worker import Worker
 
 from ..config.schema import Questions
-from . import question_table, sample_table
+from . import question_table
 from .question import OPEN, SKIPPED, Question, why_not_now
 from .tables import LAST_S, TableWriter, open_tables
 
@@ -95,8 +95,7 @@ class QuestionBook(TableWriter):
         with self.tables.transaction() as db:
             if self.tables.in_memory:
                 raise StorageError(f"questions wait until they can be stored: {self.tables.problem}")
-            newest = sample_table.newest(db, asked.asset) or asked.end_ns
-            new = question_table.insert(db, asked._replace(asked_ns=newest))
+            new = question_table.insert(db, asked)
         self._asked_at.setdefault(asked.model, deque(maxlen=1000)).append(time.monotonic())
         self._load()
         self._worker.wake()

@@ -11,6 +11,7 @@ from .question import ANSWERED, EXPIRED, LABELLED, LOST, OPEN, Question
 from .sample_table import USED
 
 MAX_QUESTIONS = 5000  # stored; the oldest that are over go first
+LATELY = 1000  # samples of all models, the last that were stored
 _FIELDS = ", ".join(Question._fields)
 _STORED = ", ".join(name for name in Question._fields if name != "id")
 
@@ -50,9 +51,16 @@ def outcome(db: sqlite3.Connection, asked: Question, expire_ns: int) -> tuple[st
     sample = db.execute(sql, (asked.asset, asked.end_ns, asked.model)).fetchone()
     if sample is None or sample[0] is not None:
         return (LOST if sample is None else LABELLED), ""
-    newest = db.execute("SELECT max(time_ns) FROM samples WHERE asset = ?", (asked.asset,)).fetchone()[0]
-    late = abs(newest - asked.asked_ns) > expire_ns
+    newest = _newest(db, asked.model)
+    late = newest is not None and abs(newest - asked.asked_ns) > expire_ns
     return (EXPIRED if late else OPEN), ""
+
+
+def _newest(db: sqlite3.Connection, model: str) -> int | None:
+    """Source time of the newest of the model's samples that were stored lately, of whichever machine; None: none was."""
+    sql = "SELECT max(time_ns) FROM samples WHERE id > (SELECT max(id) FROM samples) - ? AND model = ?"
+    found: int | None = db.execute(sql, (LATELY, model)).fetchone()[0]
+    return found
 
 
 def counts(db: sqlite3.Connection) -> dict[str, dict[str, int]]:

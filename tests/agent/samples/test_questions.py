@@ -200,3 +200,21 @@ def test_a_past_that_is_read_in_minutes_gets_the_questions_of_one_day(
     assert site.book.why_not_now("m", T0 + 9 * DAY) == "it has asked for today"
     now[0] += 86_401
     assert site.book.why_not_now("m", T0 + 9 * DAY) is None
+
+
+def test_a_question_about_a_machine_that_stands_still_expires_while_others_run(tmp_path: Path) -> None:
+    site = Site(tmp_path, expire_s=3600)
+    site.put(50)
+    site.book.ask(question(T0 + 50 * S))
+    site.put(3700, asset="fan")
+    assert site.states() == ["expired"]
+    site.close()
+
+
+def test_many_samples_of_another_model_end_no_question(site: Site) -> None:
+    site.put(50)
+    site.book.ask(question(T0 + 50 * S))
+    site.samples.put(Sample("other", "fan", T0 + 999 * DAY, np.zeros(1, np.float32), None, False, S))
+    site.samples.flush()
+    change(site.path, "UPDATE samples SET id = id + 5000 WHERE model = 'other'")
+    assert site.states() == ["open"]
