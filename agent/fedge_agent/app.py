@@ -105,7 +105,7 @@ class App:
                 self._spool,
                 list(self._outputs),
                 self._wake_outputs,
-                [n for n, o in self._outputs.items() if o.asks],
+                self._asking,
             )
             self._progress = ProgressWriter(self._inbox, self._make_durable)
             self._loop = MainLoop(
@@ -410,6 +410,19 @@ class App:
             return  # the answer to a question is of its window, and decides on no event
         normal = subject.target_value(card, label.value) == 0
         self._book.close_order(label.asset, label.start_ns, label.end_ns, normal)
+
+    def _asking(self, event: Event) -> list[str]:
+        """The outputs that get a question: somebody there can answer it with a label that the model knows."""
+        subject, found = self._subjects.get(event.decision.asset), list[str]()
+        card = subject.card() if subject else None
+        if subject is None or card is None:
+            return found
+        for name, output in self._outputs.items():
+            if any(subject.target_value(card, label) is not None for label in output.answers):
+                found.append(name)
+            elif output.answers:
+                output.asks_not_of.add(event.decision.model)
+        return found
 
     def _share(self, asset: str) -> int:
         """How many samples the asset may have."""

@@ -354,8 +354,7 @@ class Output(Plugin, abc.ABC):
     """
 
     shows_decisions: bool = False  # whether `show` is called
-    asks: bool = False  # whether it delivers questions, which somebody at its target can answer
-    why_asks_not: str = ""  # why it does not, in the operator's words
+    answers: Sequence[str] = ()  # labels that somebody at its target can answer a question with; without, it gets none
     remark: str = ""  # what `check` says of a configuration that works, but could be surer
     poll: float | None = None  # seconds between two calls of `collect`; None: it is not called
 

@@ -122,3 +122,12 @@ def test_a_person_answers_by_number(shop: Shop) -> None:
     listed = json.loads(shop.call("question", "list", "--all", "--json").output)
     assert [(q["id"], q["state"], q["answer"]) for q in listed["questions"]] == [(1, "answered", "worn (hand)")]
     assert "no question waits for an answer" in shop.call("question", "answer").output
+
+
+def test_a_target_whose_codes_give_no_label_of_the_model_gets_no_question_and_says_so(shop: Shop) -> None:
+    shop.config.write_text(shop.config.read_text().replace('{ NFF = "ok", wear = "worn" }', '{ done = "leak" }'))
+    shop.start("gw")
+    shop.wait(lambda: shop.questions()["open"], "a question")
+    shop.wait(lambda: shop.status("gw")["outputs"]["cmms"]["asks_not_of"], "what is said of the output")
+    assert "none of m, whose labels no closing code gives" in shop.call("status").output
+    assert shop.orders == []

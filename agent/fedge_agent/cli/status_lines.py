@@ -216,6 +216,7 @@ def _output(entry: dict[str, Any]) -> Line:
     counts = "".join(f", {entry[name]} {words}" for name, words in more.items() if entry[name])
     text = f"{entry['pending']} waiting{age}, {entry['delivered']} delivered, {entry['refused']} set aside{counts}"
     text += f"; no orders for questions ({why})" if (why := entry.get("asks_not")) else ""
+    text += f"; none of {names(of)}, whose labels no closing code gives" if (of := entry.get("asks_not_of")) else ""
     return Line(text, tuple(entry["problems"]))
 
 

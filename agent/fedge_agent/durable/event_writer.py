@@ -29,9 +29,13 @@ class EventWriter:
     """Takes events from the main thread; `wake` is called whenever the spool has something new."""
 
     def __init__(
-        self, spool: Spool, outputs: Sequence[str], wake: Callable[[], None], asking: Sequence[str] = ()
+        self,
+        spool: Spool,
+        outputs: Sequence[str],
+        wake: Callable[[], None],
+        asking: Callable[[Event], Sequence[str]] = lambda _: (),
     ) -> None:
-        """asking: the outputs that get questions."""
+        """asking: the outputs that get a question."""
         self.lost = 0  # events that some output will never see
         self.overflowed = dict.fromkeys(outputs, 0)  # those that an output had no more room for
         self._spool, self._outputs, self._asking, self._wake = spool, outputs, asking, wake
@@ -71,7 +75,7 @@ class EventWriter:
         while self._waiting:
             event, state, send = self._waiting[0]
             try:
-                outputs = self._asking if event.kind == QUESTION else self._outputs
+                outputs = self._asking(event) if event.kind == QUESTION else self._outputs
                 full = self._spool.put_event(outputs if send else (), event, state)
             except FedgeError:
                 raise

@@ -92,6 +92,10 @@ class Asker:
         x, found = self._samples.unlabelled(self._name, graph.input_shape, since, most, kind)
         windows, sound = [Window(*row) for row in found], finite_rows(x)
         recent = np.array([w.end_ns >= newest - RECENT_NS for w in windows], np.bool_)
+        if graph.card.task == "anomaly":  # without a limit, nobody knows what is near to it
+            recent &= np.array([np.isfinite(serving.limit(w.asset).score) for w in windows], np.bool_)
+            if len(x) and not recent.any():
+                return "its machines have no limit yet"
         keep = sound & recent & self._may_be_asked(windows)
         if not keep.any():
             return "no stored window of the last day is without a label, event or question" if len(x) else NO_WINDOWS

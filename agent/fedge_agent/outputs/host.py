@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,7 @@ class HostedOutput:
         self._lanes, self._shown_at = lanes.Lanes(FIRST_WAIT_S, LONGEST_WAIT_S), 0.0  # monotonic, s
         self._unrecorded: tuple[Entry, Receipt] | None = None  # delivered, while the spool could not be written
         self._counts = {"delivered": 0, "skipped": 0, "withheld": 0, "retries": 0}
+        self.asks_not_of: set[str] = set()  # models whose questions nobody at the target could answer
         self._error: str | None = None  # of the target as a whole, of a label or decision
 
     def start(self) -> None:
@@ -98,6 +99,7 @@ class HostedOutput:
             **self._own_status(),
             **self._counts,
             "overflowed": overflowed,
+            "asks_not_of": sorted(self.asks_not_of),
         }
         found["failing"] = failing
         error = self._error or host_status.in_words(failing)
@@ -108,9 +110,9 @@ class HostedOutput:
         return host_status.failing(self._lanes, time.monotonic(), most=None)
 
     @property
-    def asks(self) -> bool:
-        """Whether it delivers questions."""
-        return self._output.asks
+    def answers(self) -> Sequence[str]:
+        """Labels that somebody at its target can answer a question with."""
+        return self._output.answers
 
     @property
     def storage_problem(self) -> str | None:

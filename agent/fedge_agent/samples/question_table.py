@@ -57,7 +57,7 @@ def outcome(db: sqlite3.Connection, asked: Question, expire_ns: int) -> tuple[st
 
 
 def _newest(db: sqlite3.Connection, model: str) -> int | None:
-    """Source time of the newest of the model's samples that were stored lately, of whichever machine; None: none was."""
+    """Source time of the newest of the model's samples that were stored lately, of whichever machine; None: none is."""
     sql = "SELECT max(time_ns) FROM samples WHERE id > (SELECT max(id) FROM samples) - ? AND model = ?"
     found: int | None = db.execute(sql, (LATELY, model)).fetchone()[0]
     return found

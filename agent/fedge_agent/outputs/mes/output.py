@@ -54,8 +54,8 @@ class MesOutput(Output):
         self.claims = [target_claim(self._maker.target)]
         self.remark = "; ".join(filter(None, (_what_is_a_proof(self._config.create), _what_is_not_found(self._config))))
         self._flaw = _why_never_closed(self._config, where) or _why_empty(self._config, where)
-        self.why_asks_not = _why_asks_not(self._config)
-        self.asks = not self.why_asks_not
+        self._asks_not = _why_asks_not(self._config)
+        self.answers = () if self._asks_not else tuple(self._config.closing.values())
 
     @property
     def storage_problem(self) -> str | None:
@@ -150,7 +150,7 @@ class MesOutput(Output):
 
     def status(self) -> dict[str, Any]:
         """Number of orders, their states at the target, duplicates; why it makes none for questions ("": it does)."""
-        found = {**self._orders.status(), "asks_not": self.why_asks_not}
+        found = {**self._orders.status(), "asks_not": self._asks_not}
         return {**found, **({"problem": self._flaw} if self._flaw else {})}
 
     def _notice(self, event: Event) -> Order:

@@ -70,7 +70,7 @@ def test_the_closing_code_labels_exactly_the_window(
     at_end: AtEnd, cmms: Cmms, tmp_path: Path, code: str, label: str
 ) -> None:
     mes = output(at_end, cmms.config(), tmp_path)
-    assert mes.asks and is_question(ASKED.key)
+    assert mes.answers == ("normal", "anomaly") and is_question(ASKED.key)
     assert mes.deliver(event_of(ASKED)).reference == "1"
     [made] = cmms.made
     assert (made["kind"], made["priority"], made["ref"]) == ("question", 3, ASKED.key)
@@ -131,12 +131,12 @@ def test_a_target_that_has_no_way_to_answer_gets_no_question_and_says_so(
     at_end: AtEnd, cmms: Cmms, more: dict[str, Any], why: str
 ) -> None:
     mes = at_end(MesOutput("cmms", cmms.config(**more)))
-    assert not mes.asks and mes.status()["asks_not"] == why
+    assert not mes.answers and mes.status()["asks_not"] == why
 
 
 def test_only_outputs_that_ask_get_questions_and_no_alarm_waits_for_one(at_end: AtEnd, tmp_path: Path) -> None:
     spool = at_end(Spool(tmp_path / "spool.sqlite"))
-    writer = at_end(EventWriter(spool, ["log", "cmms"], lambda: None, asking=["cmms"]))
+    writer = at_end(EventWriter(spool, ["log", "cmms"], lambda: None, lambda _: ["cmms"]))
     alarm = Event("gw:m:pump:1", "opened", Decision("pump", "m", 1, T0, 3.0, 1.0, "anomaly", 0.0, 0.0), 3.0)
     writer.start()
     writer.put(event_of(ASKED), None)
