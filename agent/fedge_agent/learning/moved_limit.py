@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one place where a learnt limit is moved after it was made, with the bound of all moves together. Pure.
 
-What moves it are factors: of closing codes (`closing_codes`), and of whatever else adapts a limit. They multiply, and
-their product stays between `LEAST` and `MOST`. No move lifts the limit above what the stored windows of a confirmed
-fault score now.
+Closing codes move it by a factor (`moved`), and a new run of the machine moves what comes of that (`run_limit`). Both
+together lift it no further than the larger of their bounds (`highest`), and nothing lifts it above what the stored
+windows of a confirmed fault score now.
 """
 
 from __future__ import annotations
@@ -32,6 +32,12 @@ def moved(limit: Limit, factors: Iterable[float], below: float = math.inf) -> Li
     if score > below:
         score = max(below, min(score, limit.score))
     return limit._replace(score=score)
+
+
+def highest(limit: Limit, bounds: Iterable[float], below: float = math.inf) -> float:
+    """What all moves together lift a learnt limit to at most; bounds: the factors that each may reach; below: as in
+    `moved`."""
+    return min(below, limit.score * max(bounds))
 
 
 def below_faults(assets: Sequence[str], times: NDArray[np.int64], scores: NDArray[np.floating]) -> dict[str, float]:

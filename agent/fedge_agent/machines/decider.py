@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..config.schema import AssetConfig, ModelConfig
 from ..learning import closing_codes
 from ..learning.limits import UNKNOWN, Limit
-from ..learning.moved_limit import moved
+from ..learning.moved_limit import highest, moved
 from ..learning.serving import Scored, Serving
 from ..samples.closings import Closing
 from ..types import Decision, Window
@@ -45,6 +45,7 @@ class Decider:
         self._closings = closings
         self._moves_of: Sequence[Closing] | None = None
         self._move = closing_codes.NOTHING
+        self._highest = math.inf  # what all that moves the limit lifts it to at most
         self._moved: tuple[Limit, Limit] | None = None  # the learnt limit, and what it is moved to
         above = config.when.score_above
         self._fixed = None if above == "threshold" else float(above)
@@ -87,6 +88,8 @@ class Decider:
             return self._moved[1]
         self._move = closing_codes.move(found, self._config.when.raise_at_most)
         made = moved(own, [self._move.factor], serving.below.get(self._name, HIGHEST[serving.card.task]))
+        bounds = self._config.limit_bound, self._config.when.raise_at_most
+        self._highest = highest(own, bounds, serving.below.get(self._name, math.inf))
         self._moves_of, self._moved = found, (own, made)
         return made
 
@@ -107,9 +110,7 @@ class Decider:
 
     def decide(self, serving: Serving, window: Window, features: NDArray[Any], context: dict[str, str]) -> Decision:
         """The decision on a window by what serves; its latency is measured last."""
-        limit = self.run.limit(
-            self.limit(serving), serving.release, window.end_ns, serving.below.get(self._name, math.inf)
-        )
+        limit = self.run.limit(self.limit(serving), serving.release, window.end_ns, self._highest)
         scored = serving.decide(features, limit)
         left = self._look_ahead(serving, window.end_ns, scored) if scored.values and self._follows_trends else None
         return Decision(

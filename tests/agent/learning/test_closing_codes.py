@@ -65,6 +65,12 @@ def test_all_moves_together_are_bounded_in_one_place() -> None:
     assert moved_limit.moved(limit, [1.5]).usual is limit.usual
 
 
+def test_a_new_run_and_codes_together_lift_it_no_further_than_the_larger_bound() -> None:
+    assert moved_limit.highest(Limit(2.0), [4.0, 1.5]) == 8.0
+    assert moved_limit.highest(Limit(2.0), [1.0, 1.5]) == 3.0
+    assert moved_limit.highest(Limit(2.0), [4.0, 1.5], below=5.0) == 5.0
+
+
 @pytest.mark.parametrize(("below", "expected"), [(math.inf, 3.0), (2.5, 2.5), (1.5, 2.0)])
 def test_no_move_lifts_it_above_a_fault_that_the_learnt_limit_finds(below: float, expected: float) -> None:
     """A fault below the limit that was learnt is not found whatever moves it, and lowers nothing."""

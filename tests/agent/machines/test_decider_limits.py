@@ -10,7 +10,9 @@ from fedge_agent.learning.closing_codes import UP
 from fedge_agent.learning.limits import Limit
 from fedge_agent.learning.serving import Serving, Session
 from fedge_agent.machines.decider import Decider
+from fedge_agent.machines.pace import Pace
 from fedge_agent.samples.closings import Closing
+from fedge_agent.types import Window
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
@@ -80,3 +82,19 @@ def test_a_configured_limit_and_a_bound_of_one_stay() -> None:
         machine.close(*[False] * 9)
         limit = machine.decider.limit(serving(ANOMALY, 2.0)).score
         assert limit == (7.0 if machine.decider.limit_status(serving(ANOMALY, 2.0)) is None else 2.0)
+
+
+def test_a_new_run_lifts_a_limit_that_codes_raised_no_further_than_the_larger_bound() -> None:
+    machine = Machine()
+    machine.close(*[False] * 60)
+    config = AssetConfig(model="m", channels={"a": TagConfig(source="s", tag="a")})
+    decider = Decider("pump", config, ModelConfig(), lambda: machine.found, adapts=True)
+    served = serving(ANOMALY, 2.0)
+    served.limits = {"pump": Limit(2.0, middle=1.0)}
+    decider.begin(served.card, Pace(1.0, 4, 4, 3.0, 2.0))
+    window = Window("pump", 10 * DAY, np.full((1, 4), 9.0), 0.0, None, 0)
+    features = decider.features(window)
+    assert features is not None
+    assert decider.limit(served).score == 3.0  # codes alone
+    decided = decider.decide(served, window, features, {})
+    assert decided.threshold == 2.0 * config.limit_bound and config.limit_bound > 1.5
