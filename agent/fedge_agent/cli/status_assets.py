@@ -10,6 +10,7 @@ import msgspec
 from fedge_models.system import times
 from fedge_models.system.text import counted
 
+from ..machines import run_limit
 from ..machines.condition import Condition, State
 from ..machines.condition_words import duration, likeness, merged, names, words
 from ..types import SEVERITIES
@@ -35,7 +36,6 @@ UNDECIDED = {  # kind of an asset's count -> in words
     "windows_thinned": "window not stored, as others cover the time",
     "samples_crowded": "sample lost, as this machine gives too many",
 }
-FAR = 1000.0  # a level so many times higher is not given as a number
 ALONE = 5  # up to so many machines that decide get a line each
 
 
@@ -105,7 +105,7 @@ def _unlike(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
     limit = entry.get("run")
     if limit is None or limit["unlike"] is None:
         return ()
-    by = f"{limit['unlike']:.3g} times" if limit["unlike"] < FAR else f"more than {limit['bound']:g} times"
+    by = f"{limit['unlike']:.3g} times" if limit["unlike"] < run_limit.FAR else f"more than {limit['bound']:g} times"
     text = (
         f"asset {name}: this run is not like those that its limit was made from: its first scores are {by} theirs, and "
         f"the limit is raised by no more than {limit['bound']:g} (limit_bound); look for a fault, or another product"

@@ -26,6 +26,7 @@ from ..samples.units import GAP_STEPS, GAP_WINDOWS
 FIRST = 6.0  # windows of a new run that share no samples
 PER_WINDOW = 12  # scores that are noted in the time of a window, at most
 LEAST_SCORE = 1e-12
+FAR = 1000.0  # a level that is more times higher is not told apart
 BEYOND_ALL = 700.0  # level of a run of which most scores were above the limit times the bound
 
 
@@ -112,10 +113,10 @@ class RunLimit:
 
     def figures(self, released: Limit) -> Figures:
         """For the status page."""
-        in_use = released.score if self._of is not released else self._now.score
+        in_use = max(released.score, min(released.score * self._factor(released), self._most))
         factor = in_use / released.score if released.score > 0 and math.isfinite(released.score) else 1.0
         state, ratio = self._state, self._ratio(released)
-        unlike = ratio if ratio is not None and ratio > self._bound > 1 else None
+        unlike = min(ratio, FAR) if ratio is not None and ratio > self._bound > 1 else None
         return Figures(released.score, in_use, factor, self._bound, state.apart, FIRST, state.is_new, unlike)
 
     def _take(self, released: Limit, release: int) -> None:

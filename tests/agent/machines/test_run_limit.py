@@ -138,6 +138,21 @@ def test_what_is_known_of_a_run_survives_a_restart(seen: int) -> None:
     assert len(stored) < 2000
 
 
+def test_after_a_restart_the_limit_in_use_is_shown_before_the_next_window() -> None:
+    machine, again = Machine(), Machine()
+    limit = machine.windows(level(2.0))
+    again.run.resume(machine.run.state)
+    assert again.run.figures(RELEASED).in_use == pytest.approx(limit.score)
+
+
+def test_no_run_raises_a_limit_above_the_score_of_a_confirmed_fault() -> None:
+    machine = Machine()
+    machine.windows(level(2.0))
+    machine.pause()
+    assert machine.run.limit(RELEASED, 1, machine.at, most=3.0).score == 3.0
+    assert machine.run.limit(Limit(2.5, middle=1.0), 1, machine.at, most=1.0).score == 2.5
+
+
 def test_a_checkpoint_of_an_earlier_version_is_read() -> None:
     old = msgspec.json.decode(Checkpoint(5, AlertState()).encode())
     del old["run"]
