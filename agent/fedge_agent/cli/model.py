@@ -15,6 +15,7 @@ from fedge_models.graph.card import Task, decode_card
 from fedge_models.graph.starter import Kind
 from fedge_models.system.text import counted, printable
 
+from ..learning.machine_kinds import KINDS
 from .model_file import card_option, load_model, model_argument, trainable_option, training_option
 from .options import json_option, load_config
 
@@ -43,6 +44,11 @@ def model_group() -> None:
     help="The agent's configuration: channels, window and task of the assets with this model.",
 )
 @card_option
+@click.option(
+    "--machine",
+    type=click.Choice([*KINDS]),
+    help="Begin with the channels, window, features and task of this kind of machine, where nothing else is said.",
+)
 @click.option("--task", type=click.Choice(get_args(Task)), help="Default: what the assets' labels or targets ask for.")
 @click.option("--channel", "channels", multiple=True, metavar="NAME[=UNIT]", help="A channel; repeat for each.")
 @click.option(
@@ -59,7 +65,8 @@ def model_group() -> None:
     type=click.Choice(get_args(Kind)),
     default="auto",
     show_default=True,
-    help="With labels or targets: dense layers, or a net for tables; auto: table for windows of one sample.",
+    help="With labels or targets: dense layers, a net for tables, or convolutions of raw windows and pictures; auto: "
+    "table for windows of one sample, convolutions for long raw windows, fixed filters and dense layers for pictures.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def new(

@@ -11,16 +11,16 @@ from fedge_models.errors import ConfigError
 from fedge_models.graph.card import NONE, SEPARATOR, Card, Channel, Derived, Target, Task, WindowSpec
 
 from ..config.schema import AssetConfig
+from .machine_kinds import KINDS, LEAST_STRIKES_HZ, PLAIN, SLOW, STRIKES, MachineKind
 
-RATE_HZ, LENGTH, HOP = 1.0, 60, 10  # a minute of a slow machine, decided on every ten seconds
-FEATURES = ("mean", "std", "min", "max", "slope")
 RAW = "raw"  # instead of features: the window itself
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user asks for; None and () leave it to the configuration, then to the defaults above."""
+    """What the user asks for; None and () leave it to the configuration, then to the kind of machine."""
 
+    machine: str | None = None  # of `KINDS`
     task: Task | None = None
     channels: tuple[str, ...] = ()  # NAME or NAME=UNIT
     derived: tuple[str, ...] = ()  # NAME=FORMULA
@@ -39,17 +39,21 @@ def starter_card(model: str, assets: Mapping[str, AssetConfig], wishes: Wishes) 
     `wishes` leaves them open. Raises ConfigError that says what is missing or contradicts.
     """
     ours = {name: asset for name, asset in assets.items() if asset.model == model}
-    channels = _named(wishes.channels) or dict.fromkeys(_channels(model, ours), "")
-    labels, targets = wishes.labels or _labels(ours), _named(wishes.targets) or dict.fromkeys(_targets(ours), "")
+    kind = PLAIN if wishes.machine is None else KINDS[wishes.machine]
+    channels = _named(wishes.channels) or _channels(model, ours, kind)
+    labels = wishes.labels or _labels(ours)
+    targets = _named(wishes.targets) or {name: kind.targets.get(name, "") for name in _targets(ours)}
+    if not labels and not targets:
+        labels, targets = kind.labels, dict(kind.targets)
     task = wishes.task or _task(labels, targets)
     if task == "multilabel":
         labels = _together(wishes.labels or (*targets,) or labels)
-    window = _window(ours, wishes)
+    window = _window(ours, wishes, kind)
     return Card(
         task=task,
         channels=tuple(Channel(name, unit) for name, unit in channels.items()),
         window=window,
-        features=_features(wishes.features, window.length),
+        features=_features(wishes.features, window, kind, ours),
         labels=_needed(task, "multilabel", labels, "two labels or more (--label worn --label leak)")
         if task == "multilabel"
         else _needed(task, "classify", labels, "two labels or more (--label ok --label worn; the first is normal)"),
@@ -58,23 +62,29 @@ def starter_card(model: str, assets: Mapping[str, AssetConfig], wishes: Wishes) 
             for name in _needed(task, "regress", tuple(targets), "a target (--target life=cycles)")
         ),
         description=f"Starter model for {model}",
-        derive=_formulas(wishes.derived),
+        derive=_formulas(wishes.derived) or kind.formulas(channels),
+        image=kind.image,
     )
 
 
-def _formulas(texts: tuple[str, ...]) -> dict[str, str | Derived]:
+def _formulas(texts: tuple[str, ...]) -> Mapping[str, str | Derived]:
     """name -> formula, of NAME=FORMULA. Raises ConfigError for a text that is none, or a name that repeats."""
     if wrong := [text for text in texts if "=" not in text]:
         raise ConfigError(f"--derive {wrong[0]!r}: expected NAME=FORMULA, such as 'power_W=torque_Nm * speed_rpm'")
     return {name.strip(): formula.strip() for name, formula in _named(texts).items()}
 
 
-def _channels(model: str, assets: Mapping[str, AssetConfig]) -> list[str]:
-    """The channels that all assets have. Raises ConfigError when there is no asset, or they differ."""
+def _channels(model: str, assets: Mapping[str, AssetConfig], kind: MachineKind) -> Mapping[str, str]:
+    """The channels that all assets have, with the unit of the kind's channel of that name; without an asset the kind's.
+
+    Raises ConfigError when there is neither, or assets differ.
+    """
+    if not assets and kind.channels:
+        return kind.channels
     if not assets:
         raise ConfigError(
             f"no asset has model = {model!r}, so its channels are not known; "
-            "configure one, or name each channel (--channel current_A=A)"
+            "configure one, name each channel (--channel current_A=A), or the kind of machine (--machine pump)"
         )
     sets = {name: [*asset.channels] for name, asset in assets.items()}
     first, channels = next(iter(sets.items()))
@@ -84,7 +94,7 @@ def _channels(model: str, assets: Mapping[str, AssetConfig]) -> list[str]:
                 f"model {model!r}: asset {first!r} has the channels {', '.join(channels)}, asset {name!r} has "
                 f"{', '.join(other)}; all assets of a model need the same channels"
             )
-    return channels
+    return {name: kind.channels.get(name, "") for name in channels}
 
 
 def _labels(assets: Mapping[str, AssetConfig]) -> tuple[str, ...]:
@@ -111,20 +121,24 @@ def _task(labels: tuple[str, ...], targets: Mapping[str, str]) -> Task:
     return "classify" if len(labels) > 1 else "anomaly"
 
 
-def _window(assets: Mapping[str, AssetConfig], wishes: Wishes) -> WindowSpec:
-    """The first asset's window where the wishes leave it open, then the defaults."""
+def _window(assets: Mapping[str, AssetConfig], wishes: Wishes, kind: MachineKind) -> WindowSpec:
+    """The first asset's window where the wishes leave it open, then the kind's."""
     given = next((asset.window for asset in assets.values()), None)
-    rate = wishes.rate_hz or (given.rate_hz if given else None) or RATE_HZ
-    length = wishes.length or (given.length if given else None) or LENGTH
-    hop = wishes.hop or (given.hop if given else None) or min(HOP, length)
+    rate = wishes.rate_hz or (given.rate_hz if given else None) or kind.rate_hz
+    length = wishes.length or (given.length if given else None) or kind.length
+    hop = wishes.hop or (given.hop if given else None) or min(kind.hop, length)
     return WindowSpec(rate, length, hop)
 
 
-def _features(wanted: tuple[str, ...], length: int) -> tuple[str, ...]:
-    """Features of a window; a window of one sample is its own."""
-    if wanted == (RAW,) or (not wanted and length == 1):
+def _features(
+    wanted: tuple[str, ...], window: WindowSpec, kind: MachineKind, assets: Mapping[str, AssetConfig]
+) -> tuple[str, ...]:
+    """Features of a window, those of a bearing where each asset has one; a window of one sample is its own."""
+    if wanted == (RAW,) or (not wanted and (window.length == 1 or kind.image is not None)):
         return ()
-    return wanted or FEATURES
+    with_bearing = bool(assets) and all(asset.bearing is not None for asset in assets.values())
+    strikes = STRIKES if with_bearing and window.rate_hz >= LEAST_STRIKES_HZ else ()
+    return wanted or (*(kind.features or SLOW), *strikes)
 
 
 def _needed(task: Task, of: Task, names: tuple[str, ...], what: str) -> tuple[str, ...]:

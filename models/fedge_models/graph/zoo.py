@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RAMP_STEEPNESS = 2.0  # times that at which a ramp's ends meet those of its neighbours
 
 
-class _Builder:
+class Builder:
     """Collect nodes and initializers of a chain of layers."""
 
     def __init__(self, seed: int) -> None:
@@ -33,16 +33,23 @@ class _Builder:
         self.last = "x"
 
     def parameter(self, name: str, value: np.ndarray[Any, Any]) -> str:
-        from onnx import numpy_helper
-
-        self.tensors.append(numpy_helper.from_array(value.astype(np.float32), name))
-        return name
+        return self._tensor(name, value.astype(np.float32))
 
     def integers(self, name: str, values: Sequence[int]) -> str:
+        return self._tensor(name, np.array(values, np.int64))
+
+    def _tensor(self, name: str, value: np.ndarray[Any, Any]) -> str:
+        """Store a tensor, once under each name."""
         from onnx import numpy_helper
 
-        self.tensors.append(numpy_helper.from_array(np.array(values, np.int64), name))
+        if all(tensor.name != name for tensor in self.tensors):
+            self.tensors.append(numpy_helper.from_array(value, name))
         return name
+
+    def join(self, names: Sequence[str], axis: int) -> None:
+        """Go on with several values, one behind the other."""
+        self.last = names[0]
+        self.node("Concat", *names[1:], axis=axis)
 
     def node(self, op_type: str, *inputs: str, **attributes: Any) -> None:
         from onnx import helper
@@ -99,7 +106,7 @@ def _normal_bins(count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return (edges[1:] + edges[:-1]) / 2, np.diff(edges)
 
 
-def _outputs(card: Card) -> int:
+def outputs_of(card: Card) -> int:
     """How many outputs: one per label or target."""
     return len(card.labels) or len(card.targets) or 1
 
@@ -110,7 +117,7 @@ def mlp(card: Card, inputs: int | Sequence[int], hidden: Sequence[int] = (64, 32
     The input is features (batch, inputs), or raw windows (batch, *inputs) which are flattened on the way.
     """
     shape = [inputs] if isinstance(inputs, int) else [*inputs]
-    sizes, build = [math.prod(shape), *hidden, _outputs(card)], _Builder(seed)
+    sizes, build = [math.prod(shape), *hidden, outputs_of(card)], Builder(seed)
     if len(shape) > 1:
         build.node("Flatten")
     for i, (before, after) in enumerate(pairwise(sizes)):
@@ -128,10 +135,10 @@ def table(
     The input is as that of `mlp`.
     """
     shape = [inputs] if isinstance(inputs, int) else [*inputs]
-    build = _Builder(seed)
+    build = Builder(seed)
     if len(shape) > 1:
         build.node("Flatten")
-    sizes = [build.ramps(math.prod(shape), ramps), *hidden, _outputs(card)]
+    sizes = [build.ramps(math.prod(shape), ramps), *hidden, outputs_of(card)]
     for i, (before, after) in enumerate(pairwise(sizes)):
         build.dense(f"dense{i}", before, after, relu=i < len(hidden))
     return build.model(card, shape, [sizes[-1]])
@@ -146,7 +153,7 @@ def autoencoder(
     """
     shape = [inputs] if isinstance(inputs, int) else [*inputs]
     sizes = [math.prod(shape), *hidden, *reversed(hidden[:-1]), math.prod(shape)]
-    build = _Builder(seed)
+    build = Builder(seed)
     if len(shape) > 1:
         build.node("Flatten")
     for i, (before, after) in enumerate(pairwise(sizes)):
@@ -160,7 +167,7 @@ def cnn1d(
     card: Card, filters: Sequence[int] = (16, 32), kernels: Sequence[int] = (7, 5), seed: int = 0
 ) -> onnx.ModelProto:
     """Make convolutions over time of raw windows (batch, channels, length), one output per label or target."""
-    channels, build = len(card.input_channels), _Builder(seed)
+    channels, build = len(card.input_channels), Builder(seed)
     before = channels
     for i, (after, kernel) in enumerate(zip(filters, kernels, strict=True)):
         build.conv(f"conv{i}", before, after, [kernel])
@@ -169,8 +176,8 @@ def cnn1d(
         before = after
     build.node("GlobalAveragePool")
     build.node("Flatten")
-    build.dense("head", before, _outputs(card), relu=False)
-    return build.model(card, [channels, card.window.length], [_outputs(card)])
+    build.dense("head", before, outputs_of(card), relu=False)
+    return build.model(card, [channels, card.window.length], [outputs_of(card)])
 
 
 def cnn2d(
@@ -187,7 +194,7 @@ def cnn2d(
     from all positions of the maps, halved once more. shape: channels, height, width of the image; shrink: factor by
     which the image is averaged down first.
     """
-    build, before, halved = _Builder(seed), shape[0], 2 ** (len(filters) - 1) * shrink
+    build, before, halved = Builder(seed), shape[0], 2 ** (len(filters) - 1) * shrink
     if shrink > 1:
         build.node("AveragePool", kernel_shape=[shrink, shrink], strides=[shrink, shrink])
     for i, after in enumerate(filters):
@@ -201,5 +208,5 @@ def cnn2d(
         build.node("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
         before *= (shape[1] // halved // 2) * (shape[2] // halved // 2)
     build.node("Flatten")
-    build.dense("head", before, _outputs(card), relu=False)
-    return build.model(card, shape, [_outputs(card)])
+    build.dense("head", before, outputs_of(card), relu=False)
+    return build.model(card, shape, [outputs_of(card)])

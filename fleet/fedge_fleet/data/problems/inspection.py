@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from fedge_agent.windows.features import Preparation
 from fedge_aggregator.rounds.server_optimizers import FedAdam
-from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Objective, WindowSpec
+from fedge_models.graph.texture import texture2d
 from fedge_models.training.config import TrainingConfig
 from numpy.typing import NDArray
 
@@ -30,8 +30,9 @@ def elpv(data: Path) -> Problem:
             module, test = file["module"], file["test"] == 1
         left = np.unique(module[~test])
         validation[name] = np.isin(module, left[len(left) // 2 : len(left) // 2 + max(1, len(left) // 4)]) & ~test
-    card, plans = _images_card(("sound", "defective")), (plan(20, 2, 0.006, halving=10), plan(12, 2, 0.01, halving=10))
-    return _inspection("elpv", sites, card, "auroc", validation, plans, average=True)
+    together = plan(20, 2, 0.006, halving=10, decay=0.1)
+    plans = together, plan(20, 2, 0.003, halving=10), together
+    return _inspection("elpv", sites, _images_card(("sound", "defective")), "auroc", validation, plans)
 
 
 XSDD_CLASSES = ("finishing roll printing", "iron sheet ash", "oxide scale of plate system",
@@ -42,8 +43,8 @@ def xsdd(data: Path) -> Problem:
     """Four lines of a strip mill with different mixes of seven defects."""
     sites, validation = _lines(data)
     card = _xsdd_card(local="head.bias")  # how common each defect is differs from line to line
-    plans = plan(32, 1, 0.02, halving=20), plan(8, 2, 0.012, halving=20)
-    made = _inspection("xsdd", sites, card, "macro_f1", validation, plans, average=False)
+    plans = plan(20, 2, 0.006, halving=10), *[plan(20, 2, 0.003, halving=10)] * 2
+    made = _inspection("xsdd", sites, card, "macro_f1", validation, plans)
     return replace(made, pooled=True)
 
 
@@ -58,9 +59,9 @@ def xsdd_by_class(data: Path) -> Problem:
     each = {name: whole.y == k for k, name in enumerate(XSDD_CLASSES)}
     sites = {n: Windows(*(part[own] for part in (whole.x, whole.y, whole.test, whole.held))) for n, own in each.items()}
     step = TrainingConfig(batch=1 << 20, epochs=1, optimizer="sgd", learning_rate=1.0, momentum=0.0)
-    plans = Plan(150, step, correction=0.0, server=FedAdam(0.01, tau=1e-8)), plan(8, 2, 0.012, halving=20)
+    plans = Plan(150, step, correction=0.0, server=FedAdam(0.01, tau=1e-8)), *[plan(20, 2, 0.003, halving=10)] * 2
     validation = {n: cut[own] for n, own in each.items()}
-    made = _inspection("xsdd_by_class", sites, _xsdd_card(), "macro_f1", validation, plans, average=False)
+    made = _inspection("xsdd_by_class", sites, _xsdd_card(), "macro_f1", validation, plans)
     return replace(made, pooled=True)
 
 
@@ -92,18 +93,17 @@ def _inspection(
     card: Card,
     metric: str,
     validation: dict[str, Bools],
-    plans: tuple[Plan, Plan],
-    average: bool,
+    plans: tuple[Plan, ...],
 ) -> Problem:
-    federated, together = plans
+    federated, alone, together = plans
     return Problem(
         name,
         {n: replace(s, x=Preparation(card)(s.x)) for n, s in sites.items()},
         card,
-        lambda seed: zoo.cnn2d(card, (1, 64, 64), (8, 16, 32), seed, shrink=2, average=average).SerializeToString(),
+        lambda seed: texture2d(card, (1, 64, 64), seed=seed).SerializeToString(),
         metric,
         federated,
-        together,
+        alone,
         together,
         validation=validation,
     )
