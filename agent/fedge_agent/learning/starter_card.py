@@ -20,7 +20,6 @@ RAW = "raw"  # instead of features: the window itself
 class Wishes:
     """What the user asks for; None and () leave it to the configuration, then to the kind of machine."""
 
-    machine: str | None = None  # of `KINDS`
     task: Task | None = None
     channels: tuple[str, ...] = ()  # NAME or NAME=UNIT
     derived: tuple[str, ...] = ()  # NAME=FORMULA
@@ -30,6 +29,7 @@ class Wishes:
     rate_hz: float | None = None
     length: int | None = None
     hop: int | None = None
+    machine: str | None = None  # of `KINDS`
 
 
 def starter_card(model: str, assets: Mapping[str, AssetConfig], wishes: Wishes) -> Card:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,7 @@ def elpv(data: Path) -> Problem:
             module, test = file["module"], file["test"] == 1
         left = np.unique(module[~test])
         validation[name] = np.isin(module, left[len(left) // 2 : len(left) // 2 + max(1, len(left) // 4)]) & ~test
-    together = plan(20, 2, 0.006, halving=10, decay=0.1)
-    plans = together, plan(20, 2, 0.003, halving=10), together
+    plans = [plan(20, 2, 0.003, halving=10)] * 3
     return _inspection("elpv", sites, _images_card(("sound", "defective")), "auroc", validation, plans)
 
 
@@ -43,7 +43,7 @@ def xsdd(data: Path) -> Problem:
     """Four lines of a strip mill with different mixes of seven defects."""
     sites, validation = _lines(data)
     card = _xsdd_card(local="head.bias")  # how common each defect is differs from line to line
-    plans = plan(20, 2, 0.006, halving=10), *[plan(20, 2, 0.003, halving=10)] * 2
+    plans = [plan(20, 2, 0.006, halving=10), *[plan(20, 2, 0.003, halving=10)] * 2]
     made = _inspection("xsdd", sites, card, "macro_f1", validation, plans)
     return replace(made, pooled=True)
 
@@ -93,7 +93,7 @@ def _inspection(
     card: Card,
     metric: str,
     validation: dict[str, Bools],
-    plans: tuple[Plan, ...],
+    plans: Sequence[Plan],
 ) -> Problem:
     federated, alone, together = plans
     return Problem(
