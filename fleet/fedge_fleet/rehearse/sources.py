@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedge_agent.config.plugins import load_class
+from fedge_agent.protocols.csv import guess
 from fedge_agent.protocols.csv.form import Form
 from fedge_agent.sources.files_config import FilesConfig
 from fedge_agent.sources.image_names import Times
@@ -121,7 +122,10 @@ def _table(asked: Asked, config: Any) -> Replaced:
     tags = list(dict.fromkeys(found.columns.values()))
     if not tags:
         raise ConfigError(f"{asked.where}: {FILE} leaves out all that is read of it; name a column")
-    words = [f"{_of(asked)} becomes a replay of {path}", *(f"{path}: {doubt}" for doubt in doubts)]
+    words = [
+        f"{_of(asked)} becomes a replay of {path}",
+        *(f"{path}: {doubt}" for doubt in doubts if not _is_of_channels(doubt, asked)),
+    ]
     if not form.time_column:
         words.append(f"{path} has no times: its rows are taken as {rate:g} a second (rate_hz in {FILE})")
     words += [f"{use.full} is left out, as {FILE} says" for use in found.left_out]
@@ -139,6 +143,11 @@ def _table(asked: Asked, config: Any) -> Replaced:
         found.left_out,
         words,
     )
+
+
+def _is_of_channels(doubt: str, asked: Asked) -> bool:
+    """Whether it is said that a table has nothing for a channel, and nothing of the source is one."""
+    return guess.NOTHING_FOR_A_CHANNEL in doubt and not any(use.key[0] == "channels" for use in asked.uses)
 
 
 def _form(path: Path, asked: Asked, own: FilesConfig | None) -> tuple[Form, list[str]]:

@@ -22,6 +22,7 @@ from .sample import Sample
 
 MAX_COLUMNS = 5000
 SHOWN = 40  # characters of a name
+NOTHING_FOR_A_CHANNEL = "no column has numbers: there is nothing for a channel"
 _WITH_UNIT = re.compile(r"[+-]?\d[\d.,]*\s*[^\d\s.,:/-]{1,6}")
 _LETTERS = frozenset("äöüÄÖÜßéèêëàâçñóíáúôîïøåæØÅÆÉÈÊÀÇÑ°µμ²³½¼±·×ØΩ§€–’")
 _OF_WINCC = re.compile(r"\$RT_[A-Z]+\$")  # rows that WinCC writes about its log: $RT_COUNT$, $RT_OFF$
@@ -110,7 +111,7 @@ def _doubtful_rows(rows: Sequence[Sequence[str]], tags: Sequence[str]) -> list[s
     """Words about a table that has nothing to guess from."""
     if not rows:
         return ["it has a header and no rows: how it writes times and numbers is not known; browse it when it has some"]
-    return [] if tags else ["no column has numbers: there is nothing for a channel"]
+    return [] if tags else [NOTHING_FOR_A_CHANNEL]
 
 
 def _doubtful_order(found: order.Order, form: Form, columns: Sequence[Column]) -> list[str]:
