@@ -183,6 +183,14 @@ def test_adaptive_colluders_are_never_quarantined_where_plain_ones_are() -> None
     assert stopped == [False, False, True]
 
 
+def test_adaptive_colluders_send_nothing_that_is_refused() -> None:
+    what, room = together(f=1), rehearsal(PLAIN)
+    shouted = np.full_like(what.mates, 1000)
+    assert room.run(what.honest, shouted, [100] * what.n).stopped
+    rows, _ = build({"name": "adaptive", "fellows": True}, "test").agree(what, room, None, rng(7))
+    assert rows is not None and np.mean(np.abs(rows) >= 127) <= 0.98
+
+
 def test_adaptive_colluders_that_know_too_few_updates_for_the_rule_send_their_own() -> None:
     what, krum = together(), FederationConfig(rule={"name": "krum", "byzantine": 5}, trust=TrustConfig())
     attack = build({"name": "adaptive"}, "test")

@@ -12,14 +12,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from fedge_aggregator.config.schema import FederationConfig
 from fedge_aggregator.rounds.average import Averaging, DueRound, RoundState, average
 from fedge_aggregator.rounds.contribution import Contribution
 from fedge_aggregator.rounds.engine.update_rows import MemoryRows
-from fedge_models.messages.quantize import expand, quantize
+from fedge_models.messages.quantize import LIMIT, expand, quantize
 from numpy.typing import NDArray
 
 from ...data.member import Base
 from ...data.site_data import Floats
+
+SATURATED = FederationConfig().max_saturated  # share of codes at the ends of the grid, above which one is refused
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Tried:
     """What would become of a round."""
 
     step: Floats  # (P,) what the release would change, in grid steps
-    stopped: bool  # trust puts a hostile site in quarantine, or leaves the updates of all of them out
+    stopped: bool  # a hostile update is refused, its site quarantined, or the updates of all of them are left out
     state: RoundState  # what the aggregator would remember
 
 
@@ -43,7 +46,7 @@ class Rehearsal:
 
     def run(self, honest: Floats, hostile: Floats, claims: Sequence[int]) -> Tried:
         """Run a round with updates (h, P) and (f, P) in grid steps; claims: the samples of all, honest ones first."""
-        rows = np.concatenate([honest, hostile])
+        codes = [quantize(row, np.ones_like(row)) for row in np.concatenate([honest, hostile])]
         names = [f"honest {i:04d}" for i in range(len(honest))] + [f"hostile {i:04d}" for i in range(len(hostile))]
         spread = np.ones(len(self.sizes), np.float32)
         due = DueRound(
@@ -52,7 +55,7 @@ class Rehearsal:
             weights=self.base.weights,
             grid=expand(self.base.steps, self.sizes),
             updates=[Contribution(n, spread, c, 0, {}) for n, c in zip(names, claims, strict=True)],
-            rows=MemoryRows([quantize(row, np.ones_like(row)) for row in rows]),
+            rows=MemoryRows(codes),
             members=names,
             now=0.0,
             seed=self.base.version,
@@ -60,6 +63,7 @@ class Rehearsal:
         made = average(self.how, due, self.state)
         bad = names[len(honest) :]
         stopped = any(n in made.state.reputations and made.state.reputations[n].quarantined for n in bad)
+        stopped |= any(np.mean(np.abs(row) == LIMIT) > SATURATED for row in codes[len(honest) :])
         return Tried(made.step, stopped or not any(made.shares[n] for n in bad), made.state)
 
     def after(self, step: Floats) -> Floats:
