@@ -233,7 +233,9 @@ class Asset:
         self._watch.decide(decision, now)
         self.decisions.append((decision, actual))
         self._events.take(decision, window, now)
-        self._decider.run.learn(decision.score, decision.time_ns, bool(self._events.open_key))
+        unlike = self._decider.run.learn(decision.score, decision.time_ns, bool(self._events.open_key))
+        if unlike is not None:
+            self._drift.unlike(decision, unlike, self._decider.run.since_ns)
 
     def _begin(self) -> bool:
         """Begin with the model, if it is known by now."""

@@ -25,6 +25,7 @@ from ..types import DRIFT, Decision, DriftState, Event, EventState
 from ..windows.summary import Figures, Summary
 from .drift_words import Change, of_change
 from .pace import Pace
+from .run_limit import FAR
 from .silence import nothing
 
 CALM = 2  # in a row with nothing outside: it is over
@@ -100,6 +101,26 @@ class InputDrift:
         self._operation += step if step < self._longest_ns else self._hop_ns
         if self._operation >= self._next_ns and self._when.drift_for:
             self._add(decision, x)
+
+    def unlike(self, decision: Decision, ratio: float, since_ns: int) -> None:
+        """Open an event as the scores of a run are `ratio` times those that the limit was made from (`RunLimit`)."""
+        if self.state.opened or not self._when.drift_for:
+            return
+        times = f"{ratio:.3g} times" if ratio < FAR else "far above"
+        self.state = msgspec.structs.replace(
+            self.state,
+            number=self.state.number + 1,
+            run=self._run,
+            opened=True,
+            time_ns=decision.time_ns,
+            since_ns=since_ns,
+            channel="",
+            moved=ratio,
+            reason=f"this run is not like those that its limit was made from: its first scores are {times} theirs",
+        )
+        self._calm = 0
+        self._withhold(self.key(), since_ns, None)
+        self._raise(self._event("opened", decision), self.state)
 
     def _again(self, time_ns: int) -> bool:
         """Whether a window was taken before a restart, and its readings come again."""

@@ -40,6 +40,7 @@ class RunState(msgspec.Struct, frozen=True):
     beyond: int = 0  # scores that taught nothing, as they were above the limit in use or of an open event
     logs: tuple[float, ...] = ()  # logarithms of the first scores, until `level` is known
     level: float | None = None  # logarithm of their median
+    since_ns: int = 0  # end of the first window
     noted_ns: int = 0  # end of the last window whose score was noted
     release: int = 0  # whose scores these are
     ratio: float = 1.0  # of their median to that of the windows the limit was made from
@@ -76,6 +77,11 @@ class RunLimit:
         """The state to store."""
         return msgspec.structs.replace(self._state, last_ns=self._last_ns)
 
+    @property
+    def since_ns(self) -> int:
+        """End of the first window of the run."""
+        return self._state.since_ns
+
     def resume(self, state: RunState) -> None:
         """Continue from a stored state."""
         self._state, self._last_ns, self._of = state, state.last_ns, None
@@ -88,20 +94,24 @@ class RunLimit:
         self._most = most
         last, self._last_ns = self._last_ns, time_ns
         if not last or time_ns - self._span - last > self._gap:
-            self._state = RunState(is_new=_is_usable(released), release=release)
+            self._state = RunState(is_new=_is_usable(released), since_ns=time_ns, release=release)
             self._of = None
         if released is not self._of:
             self._take(released, release)
         return self._now
 
-    def learn(self, score: float, time_ns: int, is_open: bool) -> None:
-        """Note the score of the window that ended then; is_open: an event of the asset is open."""
-        was = self._state
+    def learn(self, score: float, time_ns: int, is_open: bool) -> float | None:
+        """Note the score of the window that ended then; is_open: an event of the asset is open.
+
+        By how much the run's level is above that of the runs the limit was made from, with the window that shows that
+        it is too much; else None.
+        """
+        was, released = self._state, self._of
         if not was.is_new or was.level is not None or not math.isfinite(score):
-            return
+            return None
         since = time_ns - was.noted_ns
         if was.noted_ns and 0 <= since < self._span / PER_WINDOW:
-            return
+            return None
         apart = was.apart + (min(1.0, abs(since) / self._span) if was.noted_ns else 1.0)
         teaches = score <= self._now.score and not is_open
         logs = (*was.logs, round(math.log(max(score, LEAST_SCORE)), 4)) if teaches else was.logs
@@ -110,14 +120,18 @@ class RunLimit:
         if apart >= FIRST:
             level, logs, self._of = median(logs) if len(logs) >= beyond else BEYOND_ALL, (), None
         self._state = msgspec.structs.replace(was, apart=apart, beyond=beyond, logs=logs, level=level, noted_ns=time_ns)
+        return None if level is None or released is None else self._unlike(released)
 
     def figures(self, released: Limit) -> Figures:
         """For the status page."""
         in_use = max(released.score, min(released.score * self._factor(released), self._most))
         factor = in_use / released.score if released.score > 0 and math.isfinite(released.score) else 1.0
-        state, ratio = self._state, self._ratio(released)
-        unlike = min(ratio, FAR) if ratio is not None and ratio > self._bound > 1 else None
+        state, unlike = self._state, self._unlike(released)
         return Figures(released.score, in_use, factor, self._bound, state.apart, FIRST, state.is_new, unlike)
+
+    def _unlike(self, released: Limit) -> float | None:
+        ratio = self._ratio(released)
+        return min(ratio, FAR) if ratio is not None and ratio > self._bound > 1 else None
 
     def _take(self, released: Limit, release: int) -> None:
         """Make the limit in use from another released one, or with what was learnt by now."""

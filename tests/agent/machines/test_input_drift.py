@@ -84,6 +84,19 @@ def changed(kind: str, windows: NDArray[np.float64]) -> NDArray[np.float64]:
 REFERENCE = learnt(normal(2160))  # six hours
 
 
+def test_a_run_unlike_those_of_the_limit_is_one_event_that_withholds_its_windows_and_clears_when_calm() -> None:
+    machine = Machine(REFERENCE)
+    since, decision = machine.time_ns, Decision("pump", "m", 3, machine.time_ns + 10, 9.0, 4.0, "normal", 0.0, 0.0)
+    machine.drift.unlike(decision, 6.2, since)
+    machine.drift.unlike(decision, 6.2, since)
+    (event,) = machine.raised
+    assert event.state == "opened" and event.kind == "drift" and event.moved == 6.2
+    assert "not like those that its limit was made from: its first scores are 6.2 times theirs" in event.reason
+    assert machine.withheld == [(event.key, since, None)]
+    machine.see(normal(720, 3))
+    assert [e.state for e in machine.raised] == ["opened", "cleared"]
+
+
 def test_regimes_that_were_learnt_are_no_drift_alone_or_in_turn() -> None:
     machine = Machine(REFERENCE)
     for seed in range(1, 6):

@@ -66,6 +66,15 @@ def test_a_run_far_from_all_others_gets_no_more_than_the_bound_and_is_said_to_be
         assert unlike is not None and unlike > 4
 
 
+def test_the_window_that_shows_it_says_so_once() -> None:
+    run, told = RunLimit(4.0, SPAN, HOP), []
+    for i, score in enumerate(level(6.0)):
+        run.limit(RELEASED, 1, (1000 + 5 * i) * S)
+        told.append(run.learn(float(score), (1000 + 5 * i) * S, is_open=False))
+    (ratio,) = [r for r in told if r is not None]
+    assert ratio > 4 and run.since_ns == 1000 * S
+
+
 def test_a_slow_fault_is_not_learnt_away() -> None:
     """It doubles three times in a day, after the first minutes; the same limit holds until the run ends."""
     machine = Machine()
