@@ -12,7 +12,7 @@ from fedge_models.graph.trainable import TrainableGraph
 
 from ..data.recordings import write_track
 from ..machines import tryton
-from ..machines.local import BIN, environment, free_port, get, program
+from ..machines.local import BIN, broker_config, environment, free_port, get, program
 from ..machines.processes import Processes, run
 from .scenario import Scenario
 
@@ -107,7 +107,7 @@ clear = {{ url = "/{{key}}/cleared", body = {{ reference = "{{key}}", cleared_at
     def _broker(self, program: str) -> int:
         port = free_port()
         config = self.folder / "mosquitto.conf"
-        config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
+        config.write_text(broker_config(port))
         self.processes.start("mosquitto", [program, "-c", config])
         return port
 

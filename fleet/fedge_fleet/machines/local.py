@@ -38,6 +38,15 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def broker_config(port: int) -> str:
+    """Return mosquitto's configuration for loopback.
+
+    As root it would become another user, and so lose that it ends with its parent (PR_SET_PDEATHSIG, prctl(2)).
+    """
+    user = "user root\n" if os.geteuid() == 0 else ""
+    return f"listener {port} 127.0.0.1\nallow_anonymous true\n{user}"
+
+
 def program(name: str) -> str | None:
     """Return the path of an installed program; Debian keeps servers in /usr/sbin."""
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")

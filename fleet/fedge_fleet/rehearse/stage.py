@@ -12,7 +12,7 @@ from fedge_agent.health import STATUS_FILE
 from fedge_aggregator.config.schema import ADDRESS_FILE
 from fedge_aggregator.config.schema import STATUS_FILE as AGGREGATOR_STATUS
 
-from ..machines.local import BIN, environment, get, listens, program
+from ..machines.local import BIN, broker_config, environment, get, listens, program
 from ..machines.processes import Processes, run
 from .plan import Gateway, Plan
 
@@ -83,7 +83,7 @@ class Stage:
             title = f"{machine.kind}-{name}-{source}"
             if machine.kind == "mqtt":
                 config = machine.plan.with_suffix(".conf")
-                config.write_text(f"listener {machine.port} 127.0.0.1\nallow_anonymous true\n")
+                config.write_text(broker_config(machine.port))
                 self.processes.start(f"broker-{title}", [str(program("mosquitto")), "-c", config])
                 self.processes.wait_until(lambda port=machine.port: listens(port), "mosquitto listens", READY_S)  # type: ignore[misc]
             self.processes.start(title, [BIN / "fedge-fleet", "replay", machine.plan])
