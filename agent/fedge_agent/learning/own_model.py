@@ -101,5 +101,11 @@ def improved(
 
 
 def _losses(graph: TrainableGraph, weights: Floats, held: Data) -> Array:
+    """The loss of each held-back sample; classes count alike, as the site may meet them more or less often later."""
     graph.set_params(weights)
-    return row_losses(graph, held.x, None if graph.card.task == "anomaly" else held.y)
+    found = row_losses(graph, held.x, None if graph.card.task == "anomaly" else held.y)
+    if graph.card.task != "classify":
+        return found
+    _, of, counts = np.unique(held.y, return_inverse=True, return_counts=True)
+    balanced: Array = found * (len(of) / (len(counts) * counts))[of].astype(np.float32)
+    return balanced

@@ -20,7 +20,7 @@ from fedge_agent.learning.champion import (
 )
 from fedge_agent.learning.limits import threshold
 from fedge_agent.learning.mixture import outputs
-from fedge_agent.learning.own_model import OwnModel
+from fedge_agent.learning.own_model import OwnModel, improved
 from fedge_agent.learning.training import Data
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
@@ -129,6 +129,24 @@ def test_a_training_that_makes_the_own_model_worse_is_undone(tmp_path: Path) -> 
     upside_down = Data(x[:200] * np.linspace(-3, 3, 6, dtype=np.float32), np.zeros(200))
     assert not own.train(upside_down, held, 2, lambda: None, 0)
     assert own.weights is good
+
+
+def test_a_training_is_not_undone_because_faults_are_rarer_in_what_is_held_back() -> None:
+    """A model that says `normal` of everything has a small loss there, which is no reason to stay so."""
+    graph = TrainableGraph.load(zoo.mlp(CLASSIFY, 2, (4,)).SerializeToString())
+    rng, start = np.random.default_rng(0), np.array(graph.params)
+    bias = next(t for t in graph.layout if t.shape == (2,))
+    start[bias.start : bias.stop] = [3, -3]
+
+    def data(faults: int, normal: int) -> Data:
+        y = np.repeat([1, 0], [faults, normal])
+        x = rng.normal(0, 1, (len(y), 2)).astype(np.float32)
+        x[:, 0] += y
+        return Data(x, y)
+
+    how = Training(epochs=8, learning_rate=0.01, batch=16)
+    assert improved(graph, start, data(200, 200), data(8, 240), how, rng) is not None
+    assert improved(graph, start, data(200, 200), data(0, 240), how, rng) is None
 
 
 def test_planted_faults_move_a_few_values_and_are_the_same_each_time() -> None:
