@@ -7,7 +7,7 @@ Faults that make a comparison meaningless are a DataError; what a person must kn
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 import numpy as np
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from .site_rows import SiteRows
 
 LEAST = 15  # samples with a label: fewer cannot be trained on, held back and judged by
+SHOWN = 8  # names in a message
 OFF = 1.5  # factor between two times that are not the same any more
 FAR = 30.0  # factor between the spreads of a channel from which another unit is likely
 
@@ -98,21 +99,24 @@ def _single_class(sites: Mapping[str, SiteRows], card: Card) -> list[str]:
     if card.task not in ("classify", "anomaly"):
         return []
     names = card.labels if card.task == "classify" else ("normal", "anomaly")
-    found = []
+    found: dict[str, list[str]] = {}
     for name, site in sites.items():
         has = np.unique(np.maximum(site.y, 0) if card.task == "anomaly" else site.y[site.y >= 0])
         if len(has) == 1:
-            label = names[int(has[0])]
-            found.append(
-                f"{name}: all samples are {label!r}, so how well a model tells classes apart is not known there"
-            )
-    return found
+            found.setdefault(names[int(has[0])], []).append(name)
+    unknown = "so how well a model tells classes apart is not known there"
+    return [f"{_listed(at)}: all samples are {label!r}, {unknown}" for label, at in found.items()]
 
 
 def _waiting(sites: Mapping[str, SiteRows], card: Card) -> list[str]:
     least = Training().min_samples
-    few = {n: k for n, s in sites.items() if (k := int(_known(s, card).sum())) < least}
-    return [f"{n}: {k} samples; a gateway waits for {least} (min_samples) before it trains" for n, k in few.items()]
+    few = [f"{n} ({k})" for n, s in sites.items() if (k := int(_known(s, card).sum())) < least]
+    return [f"a gateway waits for {least} samples (min_samples) before it trains: {_listed(few)}"] if few else []
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def _other_units(sites: Mapping[str, SiteRows], card: Card) -> list[str]:

@@ -131,8 +131,8 @@ def _under_attack(study: Study) -> list[Block]:
             title = f"{number} of {len(study.sites)} sites hostile: what is left"
             caption = (
                 f"{NAMES[study.metric]} of what serves at the honest sites. Green: better than alone, beyond the "
-                "error; orange: worse. In brackets, how often a backdoor hides a fault, and the share of hostile sites "
-                "that trust has put in quarantine, where there are any."
+                "error; orange: worse. In brackets, how often a backdoor in the release hides a fault, and the share "
+                "of hostile sites that trust has put in quarantine, where there are any."
             )
             made.append(Table(title, ["attack", "alone", *map(people, rules)], rows, caption))
     return made

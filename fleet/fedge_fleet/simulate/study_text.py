@@ -13,7 +13,7 @@ from fedge_models.system.text import printable
 
 from .estimate import Estimate
 from .study import OWN, Attacked, Study
-from .verdict import FEW, NAMES, judge, people, score, signed
+from .verdict import FEW, NAMES, judge, listed, people, score, signed
 
 
 def lines(study: Study) -> list[str]:
@@ -39,7 +39,7 @@ def remarks(study: Study) -> list[str]:
     if not study.fresh and len(study.seeds) > 1:
         found.append(_same_test(study))
     if few := [n for n, count in study.lines[study.seeds[0]].test.items() if count < FEW]:
-        found.append(f"fewer than {FEW} samples to judge by, so figures are rough: {', '.join(few)}")
+        found.append(f"fewer than {FEW} samples to judge by, so figures are rough: {listed(few)}")
     found += [f"{n}: judged with {k} of {len(study.seeds)} seeds" for n, k in study.judged_with().items() if k]
     found += [f"left out at {name}: {count:,} samples" for name, count in study.left_out.items() if count]
     found += [f"not run: {what}: {why}" for what, why in study.failed().items()]

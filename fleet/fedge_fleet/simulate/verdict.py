@@ -119,12 +119,13 @@ def _pays(study: Study) -> str:
 def _without_small(study: Study) -> str:
     """What the gain is without sites that have too few samples to judge by, where there are such."""
     tests = study.lines[study.seeds[0]].test
-    small = [n for n in study.sites if tests[n] < FEW]
-    others = [n for n in study.sites if n not in small]
+    judged = [n for n in study.sites if np.isfinite(study.gain_at(study.main, [n]).mean)]
+    small = [n for n in judged if tests[n] < FEW]
+    others = [n for n in judged if n not in small]
     found = study.gain_at(study.main, others)
     if not small or not np.isfinite(found.mean):
         return ""
-    return f" Without {_names(small)}, judged by fewer than {FEW} samples, it is {signed(found)}."
+    return f" Without {listed(small)}, judged by fewer than {FEW} samples, it is {signed(found)}."
 
 
 def _who(study: Study, sites: Verdict) -> str:
@@ -135,15 +136,16 @@ def _who(study: Study, sites: Verdict) -> str:
     if sites.unclear and (sites.gain or sites.lose):
         parts.append(f"at {len(sites.unclear)} the difference is within its error")
     if sites.unknown:
-        parts.append(f"{_names(sites.unknown)} cannot be judged")
+        parts.append(f"{listed(sites.unknown)} cannot be judged")
     return "; ".join(parts) + "."
 
 
 def _some(names: list[str], one: str, many: str) -> str:
-    return f"{counted(len(names), 'site')} ({_names(names)}) {one if len(names) == 1 else many}"
+    return f"{counted(len(names), 'site')} ({listed(names)}) {one if len(names) == 1 else many}"
 
 
-def _names(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Names in a sentence; of many the first."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more
 
@@ -162,7 +164,9 @@ def _attack(study: Study) -> str:
     doors = [f for f in study.all_attacked(study.main) if np.isfinite(f.backdoor)]
     if doors:
         door = max(doors, key=lambda f: f.backdoor)
-        texts.append(f"A backdoor hides {percent(door.backdoor)} of the faults that carry its trigger.")
+        texts.append(
+            f"By itself the release lets a backdoor hide {percent(door.backdoor)} of the faults with its trigger."
+        )
     return " ".join(texts)
 
 

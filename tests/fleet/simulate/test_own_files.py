@@ -203,7 +203,7 @@ def test_what_must_be_known_of_the_data_is_noted(plants: Callable[..., Result]) 
     notes = "\n".join(json.loads(plants("--json").stdout)["notes"])
     assert "plant1: all samples are 'ok'" in notes
     assert "plant3: holds the same samples as plant2" in notes
-    assert "plant4: 40 samples; a gateway waits for 64 (min_samples)" in notes
+    assert "a gateway waits for 64 samples (min_samples) before it trains: plant4 (40)" in notes
     assert "plant0: pressure_bar varies" in notes and "is it in another unit?" in notes
 
 

@@ -105,6 +105,18 @@ def test_sites_that_cannot_be_judged_are_named_and_nothing_is_claimed_where_none
     assert "These data cannot tell" in answers(none) and judge(none).rule is None
 
 
+def test_a_site_with_few_samples_to_judge_by_does_not_hide_what_the_others_gain() -> None:
+    made = study(0.7, {DEFAULT: 0.8})
+    for seed, lines in made.lines.items():
+        lines.test["c"] = 12
+        lines.alone.sites["c"] = 0.2 + 0.3 * seed
+        object.__setattr__(lines.alone, "overall", float(np.mean([*lines.alone.sites.values()])))
+    text = answers(made)
+    assert (
+        "do not show that joining pays" in text and "Without c, judged by fewer than 30 samples, it is +0.100" in text
+    )
+
+
 def test_the_price_of_the_default_is_told_with_its_error() -> None:
     assert "Where nobody attacks, macro-F1 0.03" in answers(study(0.7, {DEFAULT: 0.77, UNPROTECTED: 0.8}))
     assert "Nothing that can be seen" in answers(study(0.7, {DEFAULT: 0.8, UNPROTECTED: 0.8}))
