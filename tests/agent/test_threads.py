@@ -105,7 +105,18 @@ def test_every_thread_of_a_running_agent_has_a_guard(tmp_path: Path) -> None:
             broker.wait(lambda _: broker.publishes("NBIRTH"), "the births")  # an output begins before the sources
             until(lambda: "source-log" in {t.name for t in threading.enumerate()}, "the last thread to begin")
             found = {t.name: guard(t) for t in threading.enumerate() if t not in ours and t not in mine}
-    names = {"samples", "labels", "event book", "page", "progress", "events", "model-m", "source-log", "output-scada"}
+    names = {
+        "samples",
+        "labels",
+        "questions",
+        "event book",
+        "page",
+        "progress",
+        "events",
+        "model-m",
+        "source-log",
+        "output-scada",
+    }
     workers = {name for name, owner in found.items() if isinstance(owner, Worker)}
     assert workers == {*names, "sparkplug-scada"}
     assert {owner for owner in found.values() if not isinstance(owner, Worker)} == {"paho.mqtt.client"}, found

@@ -25,7 +25,7 @@ from ..types import Array
 from .carry_over import CarryOver, empty
 from .schedule import round_rate
 
-# An update carries each figure twice, of before and after, and 32 in all; of more than 20 the aggregator reports the
+# An update carries each figure twice, of before and after, and 32 in all; of more than 28 the aggregator reports the
 # first by name, and `loss` must be among them.
 MAX_FIGURES = 10
 OF_ALL_LABELS = ("loss", "accuracy", "macro_f1", "average_precision", "auroc")

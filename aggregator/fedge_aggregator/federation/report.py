@@ -21,7 +21,7 @@ from ..rounds.average import DueRound, RoundResult
 from ..rounds.central_privacy import Privacy
 from ..rounds.contribution import Contribution
 
-MAX_METRICS = 20  # a release's header has room for 32 figures
+MAX_METRICS = 28  # a release has room for 32 figures, and four are of the round itself
 LARGEST = 1e12
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 OWN_SHARE = "base_own_share"  # how much a site's own model counts beside the release in what decides there

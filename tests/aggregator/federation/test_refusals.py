@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fedge_aggregator.config.load import load
+from fedge_aggregator.federation.report import MAX_METRICS
 from fedge_aggregator.rounds.trust.reputation import Reputation
 from fedge_models.errors import ConfigError, IdentityError, RefusedError, StaleError
 from fedge_models.messages.quantize import LIMIT
@@ -143,7 +144,7 @@ def test_figures_show_median_spread_and_worst_site_and_no_node_can_break_them(ma
     evaluation = made.store.releases.listed("f")[-1].details["evaluation"]
     assert evaluation["base_loss"] == {"median": 2.0, "spread": 1.0, "worst": 3.0, "worst_node": "b", "nodes": 2}
     assert evaluation["base_accuracy"]["worst_node"] == "b" and evaluation["base_rmse_load"]["worst_node"] == "a"
-    assert len(evaluation) == 20 and "\x1b[2J" not in evaluation
+    assert len(evaluation) == MAX_METRICS and "\x1b[2J" not in evaluation
     release = decode_release(made.federation.current.full, made.authority.release_key.public_key(), GRAPH.sizes)
     assert release.header.figures["nodes"] == 3
     assert release.header.figures["base_loss"] == 2.0 and "b" not in str(release.header.figures.values())

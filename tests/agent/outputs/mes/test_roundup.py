@@ -97,4 +97,4 @@ def test_key_that_is_the_beginning_of_another_is_not_taken_for_it(
     for number in (31, 3):  # Roundup searches for parts of a title
         mes.deliver(changed(EVENT, key=f"gw:m:pump:{number}"))
     assert len(issues(roundup, "gw:m:pump:3")) == len(issues(roundup, "gw:m:pump:31")) == 1
-    assert mes.status() == {"orders": 2, "states": {"?": 2}, "duplicates": {}}
+    assert mes.status() == {"orders": 2, "states": {"?": 2}, "duplicates": {}, "asks_not": ""}
