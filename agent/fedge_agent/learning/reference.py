@@ -56,7 +56,7 @@ class Reference(NamedTuple):
 
     def outside(self, figures: Figures) -> Figures:
         """How far (2, K) a block's figures are outside: in usual spreads, and in logarithms. 0: within the margin."""
-        figures, margin = self._floored(figures), self.margin()
+        figures, margin = self.floored(figures), self.margin()
         beyond = np.where(figures > self.high + margin, figures - self.high, 0.0)
         beyond = np.where(figures < self.low - margin, figures - self.low, beyond)
         beyond[0] /= self.scale
@@ -73,8 +73,9 @@ class Reference(NamedTuple):
         return odd
 
     def widened(self, low: Figures, high: Figures) -> Reference:
-        """The reference with a range (2, K) that a person accepted as normal."""
+        """The reference with a range (2, K) that a person accepted; a spread at the floor is that of a constant."""
         return self._replace(
+            constant=self.constant | (low[1] <= np.log(FLOOR * self.scale) + LEAST_MARGIN[1]),
             low=np.minimum(self.low, low),
             high=np.maximum(self.high, high),
             window_low=np.minimum(self.window_low, low),
@@ -85,7 +86,8 @@ class Reference(NamedTuple):
         """What margins are given in (2, K): usual spreads, and logarithms."""
         return np.stack([self.scale, np.ones_like(self.scale)])
 
-    def _floored(self, figures: Figures) -> Figures:
+    def floored(self, figures: Figures) -> Figures:
+        """Figures (2, K) of a block; a spread of 0 has no logarithm, and is the least that is told apart."""
         return np.stack([figures[0], np.maximum(figures[1], np.log(FLOOR * self.scale))])
 
 

@@ -172,7 +172,7 @@ class InputDrift:
             return
         figures, still = block_figures(where, spread)
         if self.state.opened and self._accepted(self.key()):
-            self._accept(figures)
+            self._accept(reference, figures)
             reference = self._learnt() or reference
         self._odd.append((int(reference.odd(where, spread).sum()), len(where)))
         found = _changes(reference, figures, still)
@@ -193,6 +193,7 @@ class InputDrift:
         if self._known is None or self._known[0] is not found:
             low, high = (np.array(side).reshape(2, -1) for side in (self.state.low, self.state.high))
             fits = low.shape == high.shape == found.low.shape  # else they are of another model
+            fits = fits and bool(np.isfinite([low, high]).all())
             self._known = found, found.widened(low, high) if fits else found
         return self._known[1]
 
@@ -232,14 +233,14 @@ class InputDrift:
         self.state = msgspec.structs.replace(self.state, opened=False, time_ns=decision.time_ns)
         self._raise(event, self.state)
 
-    def _accept(self, figures: Figures) -> None:
-        """Take what is now for normal."""
-        state = self.state
+    def _accept(self, reference: Reference, figures: Figures) -> None:
+        """Take what is now for normal; a figure that is no finite number, which cannot be stored, stays as learnt."""
+        state, figures = self.state, reference.floored(figures)
+        known = np.isfinite(figures)
+        low, high = np.where(known, figures, reference.low), np.where(known, figures, reference.high)
         sides = [np.array(side).reshape(2, -1) for side in (state.low, state.high)]
         if sides[0].shape == figures.shape:
-            low, high = np.minimum(sides[0], figures), np.maximum(sides[1], figures)
-        else:
-            low = high = figures
+            low, high = np.minimum(sides[0], low), np.maximum(sides[1], high)
         self.state = msgspec.structs.replace(state, low=low.ravel().tolist(), high=high.ravel().tolist())
         self._known = None
 

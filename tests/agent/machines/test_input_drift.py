@@ -162,6 +162,21 @@ def test_what_a_person_accepts_is_normal_from_then_on_also_after_a_restart() -> 
     assert [e.key for e in again.raised] == ["gw:m:pump:drift-k3x9q-2"]
 
 
+def test_a_sensor_that_a_person_accepts_as_constant_is_normal_and_a_spread_can_still_drift() -> None:
+    machine = Machine(REFERENCE).see(changed("constant", normal(300, 3)))
+    machine.accepted.add(machine.raised[0].key)
+    machine.see(changed("constant", normal(200, 4)))
+    assert [e.state for e in machine.raised] == ["opened", "cleared"]
+    stored = machine.states[-1]
+    assert isinstance(stored, DriftState) and np.isfinite([stored.low, stored.high]).all()
+    state = msgspec.json.decode(msgspec.json.encode(stored), type=DriftState)
+    again = Machine(REFERENCE, state=state).see(changed("constant", normal(400, 5)))
+    assert again.raised == []
+    wide = normal(400, 6)
+    wide[:, 0] = 5.5 + 100 * (wide[:, 0] - wide[:, 0].mean(axis=1, keepdims=True))
+    assert len(again.see(wide).raised) == 1
+
+
 def test_a_restart_while_it_is_open_neither_repeats_nor_forgets_it() -> None:
     before = Machine(REFERENCE).see(changed("moved", normal(300, 3)))
     state = msgspec.json.decode(msgspec.json.encode(before.states[-1]), type=DriftState)
