@@ -41,7 +41,7 @@ def _by_name(
 
 
 def _channel(column: Column, over: Summary | None, differences: Mapping[str, Difference]) -> dict[str, Any]:
-    """A column: quantiles over sites (None for fewer than three sites), their joint histogram, and each site."""
+    """A column: quantiles over sites (None where `summarise` gives none), their joint histogram, and each site."""
     ordered = sorted(differences.items(), key=lambda item: (not _stands_out(item[1]), -item[1].distance))
     return {
         "channel": column.name,

@@ -54,7 +54,7 @@ class SitesStatistics(Message, array_like=True, frozen=True, forbid_unknown_fiel
     number: Annotated[int, Meta(ge=1, le=2**53)]  # strictly rising
     created: Count  # Unix time, s
     sites: Annotated[int, Meta(ge=1, le=2**20)]  # that contributed to any channel
-    channels: Annotated[tuple[Summary | None, ...], Meta(min_length=2, max_length=MOST_CHANNELS)]  # None: too few sites
+    channels: Annotated[tuple[Summary | None, ...], Meta(min_length=2, max_length=MOST_CHANNELS)]  # None: `summarise`
 
 
 def max_statistics_bytes(channels: int) -> int:

@@ -75,7 +75,10 @@ def ranks(sites: int) -> list[int]:
 
 
 def summarise(found: Sequence[Histogram]) -> Summary | None:
-    """Summarise a channel over the sites whose histograms these are; None for fewer than `LEAST_SITES`."""
+    """Summarise a channel over the sites whose histograms these are.
+
+    None for fewer than `LEAST_SITES`, and where their range is too wide for any bins, as hostile sites can make it.
+    """
     sites = len(found)
     if sites < LEAST_SITES:
         return None
@@ -84,6 +87,8 @@ def summarise(found: Sequence[Histogram]) -> Summary | None:
     left = max(1, sites // 3)
     bottom, top = float(ordered[left, 0]), float(ordered[sites - 1 - left, 2])
     exponent = _exponent(min(bottom, top), max(bottom, top), found)
+    if exponent > EXPONENTS[1]:
+        return None
     width = 2.0**exponent
     medians = [_place(float(ordered[rank - 1, 1]), width) for rank in ranks(sites)]
     low, high = (_place(float(np.median(quantiles[:, i])), width) for i in (0, 2))
@@ -103,7 +108,7 @@ def _exponent(bottom: float, top: float, found: Sequence[Histogram]) -> int:
     of_sites = sorted(h.exponent for h in found)[len(found) // 2]
     level = max(abs(bottom), abs(top)) / FURTHEST
     wanted = [math.ceil(math.log2(w)) for w in ((top - bottom) / BINS, level) if w > 0]
-    return min(max(of_sites, *wanted, EXPONENTS[0]), EXPONENTS[1])
+    return max(of_sites, *wanted, EXPONENTS[0])
 
 
 def _place(value: float, width: float) -> int:

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
+import msgspec
 import numpy as np
 import pytest
-from fedge_models.statistics.histogram import FURTHEST, Histogram, describe
+from fedge_models.statistics.histogram import FURTHEST, MOST_BINS, Histogram, describe
 from fedge_models.statistics.over_sites import LEAST_SITES, MOST_KNOTS, Summary, ranks, summarise
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,6 +90,28 @@ def test_as_many_sites_as_may_be_leave_nine_medians() -> None:
 
 
 def test_places_stay_within_their_schema() -> None:
-    sites = [Histogram(-100, FURTHEST, b"\xff")] * 3 + [Histogram(100, FURTHEST, b"\xff")] * 3
+    sites = [Histogram(-100, FURTHEST, b"\xff")] * 3 + [Histogram(70, FURTHEST, b"\xff")] * 3
     made = summarise(sites)
     assert made is not None and abs(made.low) <= 4 * FURTHEST and abs(made.joint.first) <= FURTHEST
+
+
+def test_hostile_places_make_no_summary_and_take_no_memory() -> None:
+    honest, far = [site(10 + i) for i in range(3)], [Histogram(100, FURTHEST, b"\xff")] * 2
+    tracemalloc.start()
+    made = summarise([*honest, *far])
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert made is None and most < 1_000_000
+
+
+@given(st.lists(st.builds(
+    Histogram, st.integers(-100, 100), st.integers(-FURTHEST, FURTHEST), st.binary(min_size=1, max_size=MOST_BINS)
+).filter(lambda h: any(h.codes)), min_size=3, max_size=6))  # fmt: skip
+def test_whatever_sites_send_gives_a_summary_within_its_schema_or_none(found: list[Histogram]) -> None:
+    tracemalloc.start()
+    made = summarise(found)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1_000_000
+    if made is not None:
+        msgspec.convert(msgspec.to_builtins(made, builtin_types=(bytes,)), Summary, builtin_types=(bytes,))
