@@ -7,6 +7,7 @@ A gateway that cannot keep up loses nothing: rows and pictures wait in files.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import threading
@@ -18,6 +19,8 @@ from typing import IO
 from fedge_models.errors import StorageError
 
 from .pictures import Picture
+
+logger = logging.getLogger(__name__)
 
 TICK_S = 0.1
 MOST_ROWS = 20_000  # of one table at a tick: others wait no longer
@@ -146,3 +149,6 @@ class Feeder:
                     feed.feed(passed)
         except OSError as e:
             self._error = f"the replay stopped: {e.filename or ''}: {e.strerror}"
+        except Exception as e:  # else the rehearsal would wait for its limit
+            logger.exception("the replay stopped")
+            self._error = f"the replay stopped: {type(e).__name__}: {e}"

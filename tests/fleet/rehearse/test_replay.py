@@ -16,7 +16,7 @@ from fedge_fleet.rehearse import pictures, spans, tables
 from fedge_fleet.rehearse.feed import Feeder, PictureFeed, TableFeed
 from fedge_fleet.rehearse.pictures import Picture
 from fedge_fleet.rehearse.tables import HEADER, Recording
-from fedge_models.errors import ConfigError
+from fedge_models.errors import ConfigError, StorageError
 from support.recording_host import RecordingHost
 from support.waiting import until
 
@@ -144,3 +144,14 @@ def test_recordings_without_a_time_in_common_begin_together() -> None:
     assert found == {"plc": 100, "scada": 100, "late": 100, "cam": 900}
     lengths = {"plc": (100 * S, 200 * S), "cam": (900 * S, 950 * S)}
     assert spans.longest_s(lengths, spans.together(lengths)) == 100
+
+
+@pytest.mark.parametrize("row", ["never,a,1,good\n", "1_000.5,a,2,good\n"])
+def test_a_replay_that_stops_says_so(tmp_path: Path, row: str) -> None:
+    (tmp_path / "w.csv").write_text(f"{HEADER}\n{row}")
+    feeder = Feeder([TableFeed(tmp_path / "w.csv", tmp_path / "followed.csv", 0)], 1.0)
+    feeder.start()
+    until(lambda: not feeder._thread.is_alive())
+    with pytest.raises(StorageError, match="the replay stopped: ValueError: invalid literal"):
+        _ = feeder.done
+    feeder.stop()
