@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from fedge_models.errors import FedgeError, ReplayError, RetryError, StorageError, WireError
+from fedge_models.errors import FedgeError, ReplayError, RetryError, StaleError, StorageError, WireError
 from fedge_models.messages.statistics import (
     MOST_WINDOWS,
     SitesStatistics,
@@ -197,4 +197,9 @@ class StatisticsPart:
         found = decode_sites(body, self._identity.release_key, channels)
         if (found.federation, found.graph) != (self._name, self._model.digest):
             raise WireError(f"statistics over sites: of {found.federation}, or of another model file")
+        if self._over is not None and found.number <= self._over.number:
+            raise StaleError(
+                f"statistics over sites: number {found.number}, expected one above {self._over.number}, which is kept: "
+                "an older message was sent again, or the aggregator was restored; in that case restart this agent"
+            )
         self._over, self._compared = found, None

@@ -16,6 +16,7 @@ from fedge_agent.durable.spool import Spool
 from fedge_agent.federation import own_statistics
 from fedge_agent.federation.own_statistics import LEAST_SENT
 from fedge_agent.federation.participant import Participant
+from fedge_agent.federation.statistics import SOONEST_S
 from fedge_agent.federation.uplink import Uplink
 from fedge_agent.samples.reservoir import Reservoir
 from fedge_agent.samples.store import SampleStore
@@ -135,6 +136,27 @@ def test_three_sites_see_each_other_and_the_one_that_differs_says_so(make: Make)
     assert said[0].startswith("model pumps: compared with 2 sites, as of ") and said[1] == "  pump-1: of 200 windows"
     assert said[2].startswith("    a: ") and said[3].startswith("    b: 100 ") and "like the others" in said[3]
     assert said[4] == "    score: no values yet; nothing of other sites yet"
+
+
+def test_an_older_message_over_sites_is_refused_and_said(make: Make) -> None:
+    sites = [make(name) for name in "abc"]
+    federation = sites[0].aggregator.app.federation("pumps")
+    assert federation is not None
+    shared = federation.statistics
+    for site in sites:
+        site.see(200)
+        site.step()
+    assert sites[0].step()["number"] == 1
+    old = shared._published
+    shared._times.clear()  # it hears a node once a minute
+    for site in sites:
+        site.see(200)
+        site.part.statistics._sent_at -= SOONEST_S
+        site.step()
+    assert sites[0].step()["number"] == 2
+    shared._published = old
+    found = sites[0].step()
+    assert found["number"] == 2 and "number 1, expected one above 2, which is kept" in found["refused"]
 
 
 def test_updates_and_releases_go_on_where_statistics_are_refused(make: Make) -> None:
