@@ -2,9 +2,10 @@
 """Statistics of sites: admitted, stored, and published over sites once enough of them contributed.
 
 Promises that a gateway sees of others only what `over_sites` makes of at least `statistics_sites` sites in one step,
-and that two things published one after the other differ by what at least `CHANGED` sites sent: their difference shows
-no single site either. A site counts once, whatever it claims. Sites in quarantine, revoked ones, and statistics older
-than `OLD_S` do not count.
+and that two things published one after the other differ by what at least `CHANGED` sites sent. A site counts once,
+whatever it claims. Sites in quarantine, revoked ones, and statistics older than `OLD_S` do not count. A site that
+leaves so, or comes back, is not one of the `CHANGED`: the next publication differs by it and by at least so many
+others. Where these send almost the same as before, the difference shows mostly the one that left.
 """
 
 from __future__ import annotations
