@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedge_models.graph.card import Card
 from numpy.typing import NDArray
@@ -27,6 +27,16 @@ from .run_limit import RunLimit
 HIGHEST = {"anomaly": math.inf, "classify": 0.9, "multilabel": 1.0, "regress": 1.0}
 
 
+class _InUse(NamedTuple):
+    """A limit before the run at hand moves it, and what it was made of."""
+
+    closings: Sequence[Closing]
+    learnt: Limit
+    move: closing_codes.Move
+    limit: Limit
+    highest: float  # what all that moves the limit lifts it to at most
+
+
 class Decider:
     """Decides for asset `name` once its model is known (`begin`)."""
 
@@ -43,10 +53,7 @@ class Decider:
         self._adapts, self.run = adapts, RunLimit(1.0, 0, 0)
         self._name, self._config, self._model = name, config, model
         self._closings = closings
-        self._moves_of: Sequence[Closing] | None = None
-        self._move = closing_codes.NOTHING
-        self._highest = math.inf  # what all that moves the limit lifts it to at most
-        self._moved: tuple[Limit, Limit] | None = None  # the learnt limit, and what it is moved to
+        self._in_use: _InUse | None = None  # replaced as a whole: the thread of the status page reads it
         above = config.when.score_above
         self._fixed = None if above == "threshold" else float(above)
         self._card: Card | None = None
@@ -79,30 +86,34 @@ class Decider:
 
     def limit(self, serving: Serving) -> Limit:
         """What scores are compared with: the machine's own limit, moved by what people found of its alarms, or the one
-        that is configured."""
-        own = serving.limit(self._name)
+        that is configured. Any thread."""
+        return self._moved(serving).limit
+
+    def _moved(self, serving: Serving) -> _InUse:
+        """The limit, with what it was made of; made anew only when one of these is new."""
+        own, known = serving.limit(self._name), self._in_use
         if self._fixed is not None:
-            return Limit(self._fixed, own.usual)
+            return _InUse((), own, closing_codes.NOTHING, Limit(self._fixed, own.usual), math.inf)
         found = self._closings()
-        if found is self._moves_of and self._moved is not None and self._moved[0] is own:
-            return self._moved[1]
-        self._move = closing_codes.move(found, self._config.when.raise_at_most)
-        made = moved(own, [self._move.factor], serving.below.get(self._name, HIGHEST[serving.card.task]))
+        if known is not None and found is known.closings and own is known.learnt:
+            return known
         bounds = self._config.limit_bound, self._config.when.raise_at_most
-        self._highest = highest(own, bounds, serving.below.get(self._name, math.inf))
-        self._moves_of, self._moved = found, (own, made)
-        return made
+        move = closing_codes.move(found, bounds[1])
+        made = moved(own, [move.factor], serving.below.get(self._name, HIGHEST[serving.card.task]))
+        most = highest(own, bounds, serving.below.get(self._name, math.inf))
+        self._in_use = _InUse(found, own, move, made, most)
+        return self._in_use
 
     def limit_status(self, serving: Serving | None) -> dict[str, Any] | None:
         """How the limit is moved, for the status page; None where there is none, or it is configured."""
         if serving is None or self._fixed is not None:
             return None
-        own, now = serving.limit(self._name).score, self.limit(serving).score
-        if not math.isfinite(own) or own <= 0:
+        now = self._moved(serving)
+        if not math.isfinite(now.learnt.score) or now.learnt.score <= 0:
             return None
-        factor, move = now / own, self._move
+        factor, move = now.limit.score / now.learnt.score, now.move
         counts = {"false_alarms": move.false_alarms, "faults": move.faults}
-        return {"learnt": own, "factor": factor, **counts, "text": move.text(factor)}
+        return {"learnt": now.learnt.score, "factor": factor, **counts, "text": move.text(factor)}
 
     def pass_over(self, window: Window) -> None:
         """Note a window that nothing decides on yet: a limit that comes later is made from its run."""
@@ -110,7 +121,8 @@ class Decider:
 
     def decide(self, serving: Serving, window: Window, features: NDArray[Any], context: dict[str, str]) -> Decision:
         """The decision on a window by what serves; its latency is measured last."""
-        limit = self.run.limit(self.limit(serving), serving.release, window.end_ns, self._highest)
+        now = self._moved(serving)
+        limit = self.run.limit(now.limit, serving.release, window.end_ns, now.highest)
         scored = serving.decide(features, limit)
         left = self._look_ahead(serving, window.end_ns, scored) if scored.values and self._follows_trends else None
         return Decision(

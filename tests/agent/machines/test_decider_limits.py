@@ -98,3 +98,29 @@ def test_a_new_run_lifts_a_limit_that_codes_raised_no_further_than_the_larger_bo
     assert decider.limit(served).score == 3.0  # codes alone
     decided = decider.decide(served, window, features, {})
     assert decided.threshold == 2.0 * config.limit_bound and config.limit_bound > 1.5
+
+
+class Interrupted(Window):
+    """A window during whose decision the status page, in its thread, looks at the machine with another release."""
+
+    look = staticmethod(lambda: None)
+
+    @property
+    def end_ns(self) -> int:  # type: ignore[override]
+        """When it ended."""
+        self.look()
+        return self[1]
+
+
+def test_the_status_page_changes_no_decision_while_it_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = AssetConfig(model="m", channels={"a": TagConfig(source="s", tag="a")})
+    decider = Decider("pump", config, ModelConfig(), adapts=True)
+    served, other = serving(ANOMALY, 2.0, below=5.0), serving(ANOMALY, 40.0)
+    for one, limit in ((served, 2.0), (other, 40.0)):
+        one.limits = {"pump": Limit(limit, middle=1.0)}
+    decider.begin(served.card, Pace(1.0, 4, 4, 3.0, 2.0))
+    monkeypatch.setattr(Interrupted, "look", staticmethod(lambda: decider.limit_status(other)))
+    window = Interrupted("pump", 10 * DAY, np.full((1, 4), 9.0), 0.0, None, 0)
+    features = decider.features(window)
+    assert features is not None
+    assert decider.decide(served, window, features, {}).threshold == 5.0  # of a confirmed fault, with this release
