@@ -143,6 +143,7 @@ class Decider:
             bounds_for=serving.bounds_hold_for(self._name) if scored.bounds else "",
             hours_left=left.hours if left else None,
             hours_left_at_least=left.at_least if left else None,
+            learnt=now.learnt.score if self._fixed is None and math.isfinite(now.learnt.score) else 0.0,
         )
 
     @property

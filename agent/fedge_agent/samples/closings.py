@@ -12,8 +12,12 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple
 
+import msgspec
+
+from ..durable import event_record
 from .label_values import RANKS
 from .withholding import FAULT
 
@@ -26,7 +30,7 @@ class Closing(NamedTuple):
     key: str
     opened_ns: int
     fault: bool  # else it was a false alarm
-    ratio: float  # its worst score over the limit of that time
+    ratio: float  # its worst score over the limit that was learnt by that time, however that was moved
 
 
 class _Word(NamedTuple):
@@ -39,7 +43,14 @@ class _Word(NamedTuple):
     value: float | str
 
 
-_Event = tuple[str, int, float | None, float | None, str]  # key, opened, worst, limit, what somebody decided
+class _Alarm(NamedTuple):
+    """An alarm as it is stored."""
+
+    key: str
+    opened_ns: int
+    worst: float | None
+    learnt: float | None  # the limit that was learnt
+    decided: str  # what somebody said of it
 
 
 def mark(db: sqlite3.Connection) -> tuple[int, ...]:
@@ -54,34 +65,42 @@ def mark_of(db: sqlite3.Connection, asset: str) -> int:
     return int(db.execute("SELECT max(id) FROM labels WHERE asset = ?", (asset,)).fetchone()[0] or 0)
 
 
-def alarms(db: sqlite3.Connection) -> dict[str, list[_Event]]:
+def alarms(db: sqlite3.Connection) -> dict[str, list[_Alarm]]:
     """The newest alarms of each asset, oldest first."""
-    sql = """SELECT asset, key, opened_ns, worst, threshold, coalesce((SELECT verdict FROM withheld w
+    sql = """SELECT asset, key, opened_ns, worst, threshold, body, coalesce((SELECT verdict FROM withheld w
         WHERE w.key = e.key AND verdict != '' ORDER BY rowid DESC LIMIT 1), '') FROM events e
         WHERE kind = 'alert' ORDER BY opened_ns"""
-    found: dict[str, deque[_Event]] = {}
+    found: dict[str, deque[tuple[Any, ...]]] = {}
     for asset, *event in db.execute(sql):
         found.setdefault(asset, deque(maxlen=MOST_EVENTS)).append(tuple(event))
-    return {asset: list(events) for asset, events in found.items()}
+    return {asset: [_alarm(*event) for event in events] for asset, events in found.items()}
+
+
+def _alarm(key: str, opened_ns: int, worst: float | None, threshold: float | None, body: bytes, decided: str) -> _Alarm:
+    """An alarm of its row; one of an earlier version says nothing but its threshold."""
+    learnt = 0.0
+    with suppress(msgspec.MsgspecError):
+        learnt = event_record.decode(body).decision.learnt
+    return _Alarm(key, opened_ns, worst, learnt or threshold, decided)
 
 
 def of_asset(
-    db: sqlite3.Connection, asset: str, events: Sequence[_Event], is_fault: Callable[[float | str], bool | None]
+    db: sqlite3.Connection, asset: str, events: Sequence[_Alarm], is_fault: Callable[[float | str], bool | None]
 ) -> list[Closing]:
     """The closings of an asset's alarms; is_fault: what a label's value says, None where it is not known."""
-    words = _words(db, asset, events[0][1], events[-1][1]) if events else []
+    words = _words(db, asset, events[0].opened_ns, events[-1].opened_ns) if events else []
     found, used = list[Closing](), set[int]()
-    for key, opened_ns, worst, threshold, decided in events:
+    for key, opened_ns, worst, learnt, decided in events:
         word = max((w for w in words if w.start_ns <= opened_ns <= w.end_ns), default=None)
         said = None if word is None else is_fault(word.value)
         if said is None and decided:
             word, said = None, decided == FAULT
         spent = word is not None and word.number in used
-        if said is None or spent or not worst or not threshold or threshold <= 0:
+        if said is None or spent or not worst or not learnt or learnt <= 0:
             continue
         if word is not None:
             used.add(word.number)
-        found.append(Closing(key, opened_ns, said, worst / threshold))
+        found.append(Closing(key, opened_ns, said, worst / learnt))
     return found
 
 

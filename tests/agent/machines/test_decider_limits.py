@@ -97,6 +97,7 @@ def test_a_new_run_lifts_a_limit_that_codes_raised_no_further_than_the_larger_bo
     assert features is not None
     assert decider.limit(served).score == 3.0  # codes alone
     decided = decider.decide(served, window, features, {})
+    assert decided.learnt == 2.0
     assert decided.threshold == 2.0 * config.limit_bound and config.limit_bound > 1.5
 
 

@@ -32,9 +32,9 @@ class Site:
         self.labels.stop()
         self.events.stop()
 
-    def alarm(self, at: int, worst: float = 3.0) -> str:
+    def alarm(self, at: int, worst: float = 3.0, limit: float = 1.5, learnt: float = 0.0) -> str:
         """An alarm that lasted a minute; its key."""
-        decision = Decision("pump", "m", 1, T0 + at * S, worst, 1.5, "anomaly", 0.0, 0.0)
+        decision = Decision("pump", "m", 1, T0 + at * S, worst, limit, "anomaly", 0.0, 0.0, learnt=learnt)
         opened = Event(f"gw:m:pump:{at}", "opened", decision, worst)
         self.events.note(opened)
         self.events.begin("pump", opened.key, T0 + at * S)
@@ -104,3 +104,9 @@ def test_without_a_label_what_people_decided_counts(site: Site) -> None:
     assert site.found() == [("0", "fault", 2.0), ("1000", "false", 2.0)]
     site.say(1000, 1060, "worm")  # no such label
     assert site.found() == [("0", "fault", 2.0), ("1000", "false", 2.0)]
+
+
+def test_a_fault_is_compared_with_the_limit_that_was_learnt_however_it_was_moved(site: Site) -> None:
+    site.alarm(0, worst=6.0, limit=4.0, learnt=1.5)  # codes and a new run had raised it
+    site.say(0, 60, "anomaly")
+    assert site.found() == [("0", "fault", 4.0)]
