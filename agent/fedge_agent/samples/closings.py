@@ -22,6 +22,7 @@ from .label_values import RANKS
 from .withholding import FAULT
 
 MOST_EVENTS, MOST_LABELS = 500, 5000  # of an asset, the newest
+_WORD = "asset = ? AND part = '' AND origin != 'plc'"  # labels that say something of an alarm
 
 
 class Closing(NamedTuple):
@@ -53,16 +54,16 @@ class _Alarm(NamedTuple):
     decided: str  # what somebody said of it
 
 
-def mark(db: sqlite3.Connection) -> tuple[int, ...]:
-    """What changes whenever the alarms may have changed, or what people decided on them."""
-    newest = db.execute("SELECT max(rowid) FROM events").fetchone()
+def mark(db: sqlite3.Connection) -> tuple[float, ...]:
+    """What changes whenever the alarms may have changed (a new one, a higher score), or what people decided on them."""
+    newest = db.execute("SELECT max(rowid), total(worst) FROM events WHERE kind = 'alert'").fetchone()
     decided = db.execute("SELECT count(*), coalesce(sum(verdict = ?), 0) FROM withheld WHERE verdict != ''", (FAULT,))
-    return tuple(int(n or 0) for n in (*newest, *decided.fetchone()))
+    return tuple(n or 0 for n in (*newest, *decided.fetchone()))
 
 
 def mark_of(db: sqlite3.Connection, asset: str) -> int:
-    """What changes whenever the asset has a new label."""
-    return int(db.execute("SELECT max(id) FROM labels WHERE asset = ?", (asset,)).fetchone()[0] or 0)
+    """What changes whenever the asset has a new label that may be a word on an alarm."""
+    return int(db.execute(f"SELECT max(id) FROM labels WHERE {_WORD}", (asset,)).fetchone()[0] or 0)  # noqa: S608
 
 
 def alarms(db: sqlite3.Connection) -> dict[str, list[_Alarm]]:
@@ -106,7 +107,7 @@ def of_asset(
 
 def _words(db: sqlite3.Connection, asset: str, first_ns: int, last_ns: int) -> list[_Word]:
     """The newest labels of an asset that may cover an alarm from `first_ns` to `last_ns`."""
-    sql = """SELECT origin, id, start_ns, end_ns, value FROM labels
-        WHERE asset = ? AND part = '' AND end_ns >= ? AND start_ns <= ? AND origin != 'plc' ORDER BY id DESC LIMIT ?"""
+    sql = f"""SELECT origin, id, start_ns, end_ns, value FROM labels
+        WHERE {_WORD} AND end_ns >= ? AND start_ns <= ? ORDER BY id DESC LIMIT ?"""  # noqa: S608
     rows = db.execute(sql, (asset, first_ns, last_ns, MOST_LABELS))
     return [_Word(RANKS[origin], *row) for origin, *row in rows if origin in RANKS]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fedge_agent.samples import closings
 from fedge_agent.samples.event_book import EventBook
 from fedge_agent.samples.label_book import LabelBook, Subject
 from fedge_agent.types import Decision, Event, Label
@@ -110,3 +111,26 @@ def test_a_fault_is_compared_with_the_limit_that_was_learnt_however_it_was_moved
     site.alarm(0, worst=6.0, limit=4.0, learnt=1.5)  # codes and a new run had raised it
     site.say(0, 60, "anomaly")
     assert site.found() == [("0", "fault", 4.0)]
+
+
+def test_alarms_are_not_read_again_for_labels_that_say_nothing_of_them(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.alarm(0)
+    assert site.found() == []
+    read = []
+    alarms = closings.alarms
+    monkeypatch.setattr(closings, "alarms", lambda db: read.append(1) or alarms(db))  # type: ignore[func-returns-value]
+    site.say(0, 60, "normal", "plc")
+    site.labels.put(Label("pump", T0, T0 + 60 * S, "anomaly", "inspection", "P7"))
+    assert site.found() == [] and read == []
+    site.say(0, 60, "normal")
+    assert site.found() == [("0", "false", 2.0)] and read == [1]
+
+
+def test_an_alarm_that_becomes_worse_is_read_again(site: Site) -> None:
+    site.alarm(0)
+    site.say(0, 60, "anomaly")
+    assert site.found() == [("0", "fault", 2.0)]
+    site.alarm(0, worst=9.0)  # raised
+    assert site.found() == [("0", "fault", 6.0)]
