@@ -10,6 +10,7 @@ Every figure is from 0 (the label tells nothing new) to 1. Pure.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +25,13 @@ SURE = 0.2  # what novelty counts where nobody doubts
 ENOUGH = 10  # known windows whose distances from each other say what is far
 WIDE = 64  # values of a sample beyond which distances are taken in a random projection
 PART = 2**22  # distances computed at once, to bound memory
+MOST_VALUES = 2**21  # of all windows together that are looked at
 Worths = NDArray[np.float64]
+
+
+def most_windows(shape: tuple[int, ...], most: int) -> int:
+    """How many windows of this shape, at most `most`, are looked at: their values are in memory together."""
+    return max(1, min(most, MOST_VALUES // max(1, math.prod(shape))))
 
 
 class Worth(NamedTuple):

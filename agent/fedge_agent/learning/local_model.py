@@ -26,6 +26,7 @@ from fedge_models.messages.quantize import Floats
 from fedge_models.messages.release import Release, max_release_bytes
 from fedge_models.messages.trust_chain import Anchor, verify_release
 from fedge_models.training.evaluation import row_losses
+from fedge_models.training.outliers import finite_rows
 from fedge_models.training.standardise import Scale
 
 from ..config.schema import ModelConfig
@@ -469,10 +470,13 @@ class LocalModel:
         if blend.card.task != "anomaly":
             return {}
         with suppress(StorageError):  # then only the events themselves say it
-            x, assets, when = self._samples.of_value(self._name, blend.input_shape, 1, MOST_FAULTS)
-            if len(x):
-                inputs = scale(x)
-                return below_faults(assets, when, label_worth.says(blend.card, blend.predict(inputs), inputs))
+            shape, kind = blend.input_shape, np.float32 if blend.card.image is None else np.uint8
+            most = label_worth.most_windows(shape, MOST_FAULTS)
+            x, assets, when = self._samples.of_value(self._name, shape, 1, most, kind)
+            if (sound := finite_rows(x)).any():  # a score that is no number would be no bound
+                inputs = scale(x[sound])
+                scores = label_worth.says(blend.card, blend.predict(inputs), inputs)
+                return below_faults([a for a, s in zip(assets, sound, strict=True) if s], when[sound], scores)
         return {}
 
     def _canary(self, release: Release) -> None:
