@@ -34,7 +34,7 @@ from .serving import Serving
 
 LOOK_S = 60.0  # between two looks for a window to ask about
 RECENT_NS = times.DAY_NS  # windows that people still remember
-MOST, MOST_VALUES = 2000, 2**21  # windows that are looked at, and values in all of them together
+MOST = 2000  # windows that are looked at
 EPISODE_SPANS, EPISODE_NS = 10, 600 * 10**9  # windows or time around a question that belong to the same episode
 FEWEST = 20  # windows before the first question: of fewer, none is unlike the others
 LEAST = 0.05  # a window that is worth less is no question
@@ -86,7 +86,7 @@ class Asker:
         if (why := self._questions.why_not_now(self._name, newest)) is not None:
             return why
         kind: Kind = np.float32 if graph.card.image is None else np.uint8
-        most = max(1, min(MOST, MOST_VALUES // max(1, graph.params.size, int(np.prod(graph.input_shape)))))
+        most = label_worth.most_windows(graph.input_shape, MOST)
         waiting = {(q.asset, q.end_ns) for q in self._questions.of(self._name) if q.state == OPEN}
         since = min([newest - RECENT_NS, *(end for _, end in waiting)])
         x, found = self._samples.unlabelled(self._name, graph.input_shape, since, most, kind)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from fedge_agent.config.schema import Questions
 from fedge_agent.federation.participant import Participant
+from fedge_agent.learning import label_worth
 from fedge_agent.learning.asking import FEWEST, LOOK_S, Asker, Seen
 from fedge_agent.learning.mixture import Blend
 from fedge_agent.samples.event_book import EventBook
@@ -89,6 +90,18 @@ def test_it_asks_about_a_window_that_is_unsure_and_unlike_the_labelled_ones(site
     assert asked.says.startswith(("ok 0.", "bad 0.", "ok 1.", "bad 1.")) and asked.release == 3
     assert "of 1)" in asked.why and asked.answers.startswith("one of ok, bad")
     assert site.look() == "its next question is not due yet" and len(site.asked()) == 1
+
+
+def test_a_large_model_looks_at_as_many_windows_as_a_small_one(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = site.participant.model.graph
+    assert graph is not None
+    monkeypatch.setattr(label_worth, "MOST_VALUES", 40 * 2)  # those of 40 windows
+    assert graph.params.size > 2  # more values than a window has
+    doubtful = site.put(5.0, 1000)
+    for i in range(30):  # newer ones that nobody asks about
+        site.put(np.nan, 2000 + 1000 * i)
+    site.look()
+    assert [q.end_ns for q in site.asked()] == [doubtful]
 
 
 def test_one_episode_is_asked_about_once(site: Site) -> None:
