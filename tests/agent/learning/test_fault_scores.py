@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class Gateway:
         x = x.clip(0, 255).astype(np.uint8) if self.is_picture else x.astype(np.float32)
         self.samples.put(Sample("m", "pump", self.time * 10**9, x, y, False, 10**9))
 
-    def below(self) -> dict[str, float]:
+    def below(self) -> Mapping[str, float]:
         self.samples.flush()
         self.model.serve()
         assert self.model.serving is not None

@@ -107,7 +107,7 @@ class Interrupted(Window):
     look = staticmethod(lambda: None)
 
     @property
-    def end_ns(self) -> int:  # type: ignore[override]
+    def end_ns(self) -> int:
         """When it ended."""
         self.look()
         return self[1]
