@@ -89,8 +89,8 @@ FIGURES = (
         Type.NUMBER,
         "",
         Of.EVENT,
-        "of a drift event: how far `channel` is outside what was learnt, in its usual spreads (if its spread changed: "
-        "the logarithm of how many times as wide)",
+        "of a drift of inputs: how far `channel` is outside what was learnt, in its usual spreads (if its spread "
+        "changed: the logarithm of how many times as wide)",
     ),
     Figure(
         "bounds_for",

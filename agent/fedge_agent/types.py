@@ -115,12 +115,12 @@ class Event(msgspec.Struct, frozen=True):
     severity: str = "low"  # "low" | "medium" | "high": the highest so far, from score and persistence
     since_ns: int = 0  # end of the first window of those in a row that made this event; 0: not known
     # "alert"; SILENT: the machine decided, and does so no more (opened), or again (cleared); DRIFT: its inputs are
-    # outside what was learnt (opened), or within it again (cleared); QUESTION: somebody is asked what a window was
-    # (opened), and need not answer any more (cleared).
+    # outside what was learnt, or its run is unlike those of its limit (opened), or no more (cleared); QUESTION:
+    # somebody is asked what a window was (opened), and need not answer any more (cleared).
     kind: str = "alert"
     reason: str = ""  # SILENT: why, in words; DRIFT: what; QUESTION: the question
-    beside: bool = False  # another alert of the asset is open: of now, or of a history that a source sends afterwards
-    moved: float = 0.0  # DRIFT: how far the channel is outside what was learnt, in its usual spreads
+    beside: bool = False  # another alert (or drift) of the asset is open: of now, or of a history sent afterwards
+    moved: float = 0.0  # DRIFT of inputs: how far the channel is outside what was learnt, in its usual spreads
 
     @property
     def alert(self) -> bool:
@@ -139,8 +139,8 @@ class Event(msgspec.Struct, frozen=True):
 
     @property
     def drifts(self) -> bool:
-        """Whether the asset's inputs are outside what was learnt after this event."""
-        return self.kind == DRIFT and self.state != "cleared"
+        """Whether the asset's inputs, or its run, are unlike what was learnt after this event."""
+        return self.kind == DRIFT and (self.state != "cleared" or self.beside)
 
 
 ALERT = "alert"  # kind of an event
@@ -197,6 +197,18 @@ class SilenceState(msgspec.Struct, frozen=True):
 
 
 @known
+class UnlikeState(msgspec.Struct, frozen=True):
+    """State of the event that an asset's run is unlike those its limit was made from."""
+
+    number: int = 0  # of the last event
+    opened: bool = False
+    since_ns: int = 0  # end of the first window of that run
+    time_ns: int = 0  # end of the window that opened or ended it
+    reason: str = ""
+    run: str = ""  # the start of the agent that opened it, as its key names it
+
+
+@known
 class DriftState(msgspec.Struct, frozen=True):
     """State of the drift of an asset's inputs that must survive a restart: kill -9 neither repeats nor forgets it."""
 
@@ -210,6 +222,7 @@ class DriftState(msgspec.Struct, frozen=True):
     run: str = ""  # the start of the agent that opened the last event, as its key names it
     low: list[float] = []  # range of blocks that was accepted as normal (`learning.reference`): (2, columns), in a row
     high: list[float] = []
+    unlike: UnlikeState = UnlikeState()
 
 
 EventState = AlertState | SilenceState | DriftState  # what an event leads to; stored with it

@@ -85,7 +85,7 @@ def test_a_drift_is_an_event_of_its_own_until_it_is_accepted(gateway: Follower) 
     assert (opened["channel"], opened["severity"], opened["state"]) == ("temp", "low", "opened")
     assert opened["moved"] > 2 and re.match(r"temp \(mean\) moved to (28|29)\.", opened["reason"])
     text = gateway.told("gw")
-    since = r"PROBLEM asset pump-1: its inputs drift since 2026-06-01 08:(2[89]|3\d)"  # in blocks of a minute
+    since = r"PROBLEM asset pump-1: its inputs have drifted since 2026-06-01 08:(2[89]|3\d)"  # in blocks of a minute
     assert re.search(since, text) and opened["key"] in text
     gateway.kill("gw")
     gateway.start("gw")

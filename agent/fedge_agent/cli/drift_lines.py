@@ -29,12 +29,12 @@ def of_inputs(entry: Mapping[str, Any]) -> str:
 
 
 def problems(assets: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """A line for each machine whose inputs drift; of many, the others are named."""
+    """A line for each machine whose inputs have drifted; of many, the others are named."""
     those = [name for name, entry in assets.items() if entry["inputs"]["open"]]
     for name in those[:ALONE]:
         yield "", (_drift(name, assets[name]["inputs"]),)
     if others := those[ALONE:]:
-        yield "", (f"the inputs of {len(others)} more assets ({names(others)}) drift: fedge-agent event list",)
+        yield "", (f"the inputs of {len(others)} more assets ({names(others)}) have drifted: fedge-agent event list",)
 
 
 def _drift(name: str, entry: Mapping[str, Any]) -> str:
@@ -42,4 +42,4 @@ def _drift(name: str, entry: Mapping[str, Any]) -> str:
     more = [c["text"] for column, c in columns.items() if c["lasts"] and not reason.startswith(f"{column} ")]
     also, since = f"; also {names(more)}" if more else "", times.shown(entry["since_ns"])
     accept = f"if this is the new normal: fedge-agent event accept {entry['key']}"
-    return f"asset {name}: its inputs drift since {since} UTC: {reason}{also}; {accept}"
+    return f"asset {name}: its inputs have drifted since {since} UTC: {reason}{also}; {accept}"

@@ -102,15 +102,16 @@ def _adapted(limit: dict[str, Any] | None) -> str:
 
 def _unlike(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
     """The problem of a run that is not like those that the limit was made from; nothing where it is."""
-    limit = entry.get("run")
+    limit, inputs = entry.get("run"), entry["inputs"]
+    accept = f"; if this is the new normal: fedge-agent event accept {key}" if (key := inputs["unlike_key"]) else ""
     if limit is None or limit["unlike"] is None:
-        return ()
+        return (f"asset {name}: {inputs['unlike_reason']}{accept}",) if accept else ()
     by = f"{limit['unlike']:.3g} times" if limit["unlike"] < run_limit.FAR else f"more than {limit['bound']:g} times"
     text = (
         f"asset {name}: this run is not like those that its limit was made from: its first scores are {by} theirs, and "
         f"the limit is raised by no more than {limit['bound']:g} (limit_bound); look for a fault, or another product"
     )
-    return (text,)
+    return (text + accept,)
 
 
 def _unused(*entries: dict[str, Any]) -> str:

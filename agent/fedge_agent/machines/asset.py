@@ -233,9 +233,9 @@ class Asset:
         self._watch.decide(decision, now)
         self.decisions.append((decision, actual))
         self._events.take(decision, window, now)
-        unlike = self._decider.run.learn(decision.score, decision.time_ns, bool(self._events.open_key))
-        if unlike is not None:
-            self._drift.unlike(decision, unlike, self._decider.run.since_ns)
+        run = self._decider.run
+        ratio = run.learn(decision.score, decision.time_ns, bool(self._events.open_key))
+        self._drift.unlike.take(decision, run.since_ns, ratio)
 
     def _begin(self) -> bool:
         """Begin with the model, if it is known by now."""
@@ -282,7 +282,7 @@ class Asset:
             self._windows.resume(saved.start_ns)
             self._decider.run.resume(saved.run)
         self._events.resume(saved)
-        self._events.resume_drift(self._drift.open_key, self._drift.state)
+        self._events.resume_drifts(self._drift.open_since(), self._drift.state)
         self._samples.resume()
 
     @property

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -109,11 +109,11 @@ class AssetEvents:
         if self._book is not None and (self.withholds or self._book.has_hold(key)):
             self._book.withhold(self._name, key, since_ns, FOREVER_NS if until_ns is None else until_ns)
 
-    def resume_drift(self, key: str, state: DriftState) -> None:
-        """Make the book agree with the drift that a restart found open; key "": none is."""
+    def resume_drifts(self, opened: Mapping[str, int], state: DriftState) -> None:
+        """Make the book agree with the drifts (key -> since when) that a restart found open."""
         if self._book is not None:
-            since_ns = state.since_ns if key else state.time_ns
-            self._book.resume_drift(self._name, key, since_ns, self._config.when.drift_severity)
+            newest_ns = max(state.time_ns, state.unlike.time_ns)
+            self._book.resume_drifts(self._name, opened, newest_ns, self._config.when.drift_severity)
 
     def is_long_silent(self, now: float) -> bool:
         """Whether the asset has been silent for long enough for an event, and none is open; `now`: monotonic s."""

@@ -25,12 +25,11 @@ from ..types import DRIFT, Decision, DriftState, Event, EventState
 from ..windows.summary import Figures, Summary
 from .drift_words import Change, of_change
 from .pace import Pace
-from .run_limit import FAR
 from .silence import nothing
+from .unlike_run import AGAIN_NS, UnlikeRun
 
 CALM = 2  # in a row with nothing outside: it is over
 MOST = 32  # windows of a block that are looked at
-AGAIN_NS = 86_400 * 10**9  # readings from further back were not stored for a restart: a clock was set
 LONGEST_HOPS = 10  # longer without a window is no operation
 KINDS = ("moved", "spread", "constant")
 
@@ -65,6 +64,9 @@ class InputDrift:
         self._when, self._run = when, run
         self._reference, self._raise, self._accepted, self._withhold = reference, raise_event, accepted, withhold
         self.state = state
+        self.unlike = UnlikeRun(
+            f"{gateway}:{model}:{asset}", model, asset, when, state.unlike, run, self._store, accepted, withhold
+        )
         self._summary: Summary | None = None
         self._known: tuple[Reference, Reference] | None = None  # as learnt, and with what was accepted
         self._odd: deque[tuple[int, int]] = deque(maxlen=BLOCKS)  # windows outside, of how many
@@ -89,6 +91,7 @@ class InputDrift:
         self._count = self._operation = self._next_ns = self._first_ns = 0
         if self.state.opened:  # the book may not know it, if the agent was killed just then
             self._withhold(self.key(), self.state.since_ns, None)
+        self.unlike.begin()
 
     def take(self, decision: Decision, x: NDArray[Any]) -> None:
         """Take a window that was decided on; x: the model's input of it, before standardisation."""
@@ -101,26 +104,6 @@ class InputDrift:
         self._operation += step if step < self._longest_ns else self._hop_ns
         if self._operation >= self._next_ns and self._when.drift_for:
             self._add(decision, x)
-
-    def unlike(self, decision: Decision, ratio: float, since_ns: int) -> None:
-        """Open an event as the scores of a run are `ratio` times those that the limit was made from (`RunLimit`)."""
-        if self.state.opened or not self._when.drift_for:
-            return
-        times = f"{ratio:.3g} times" if ratio < FAR else "far above"
-        self.state = msgspec.structs.replace(
-            self.state,
-            number=self.state.number + 1,
-            run=self._run,
-            opened=True,
-            time_ns=decision.time_ns,
-            since_ns=since_ns,
-            channel="",
-            moved=ratio,
-            reason=f"this run is not like those that its limit was made from: its first scores are {times} theirs",
-        )
-        self._calm = 0
-        self._withhold(self.key(), since_ns, None)
-        self._raise(self._event("opened", decision), self.state)
 
     def _again(self, time_ns: int) -> bool:
         """Whether a window was taken before a restart, and its readings come again."""
@@ -137,6 +120,11 @@ class InputDrift:
         """Key of the event that is open; "": there is none."""
         return self.key() if self.state.opened else ""
 
+    def open_since(self) -> dict[str, int]:
+        """The events that are open, and since when."""
+        states = (self.open_key, self.state.since_ns), (self.unlike.open_key, self.unlike.state.since_ns)
+        return {key: since_ns for key, since_ns in states if key}
+
     def status(self) -> dict[str, Any]:
         """For the status page."""
         state, baseline_s, reference = self.state, float(self._when.drift_baseline), self._reference()
@@ -149,6 +137,8 @@ class InputDrift:
             "key": self.open_key,
             "since_ns": state.since_ns if state.opened else None,
             "reason": state.reason if state.opened else "",
+            "unlike_key": self.unlike.open_key,
+            "unlike_reason": state.unlike.reason if state.unlike.opened else "",
         }
 
     def _add(self, decision: Decision, x: NDArray[Any]) -> None:
@@ -231,7 +221,12 @@ class InputDrift:
         self._withhold(self.key(), self.state.since_ns, decision.time_ns)
         event = self._event("cleared", decision)
         self.state = msgspec.structs.replace(self.state, opened=False, time_ns=decision.time_ns)
-        self._raise(event, self.state)
+        self._raise(_beside(event, self.unlike.open_key, self.state.unlike.reason), self.state)
+
+    def _store(self, event: Event) -> None:
+        """Raise an event of the run, and store its state with that of the inputs."""
+        self.state = msgspec.structs.replace(self.state, unlike=self.unlike.state)
+        self._raise(_beside(event, self.open_key, self.state.reason), self.state)
 
     def _accept(self, reference: Reference, figures: Figures) -> None:
         """Take what is now for normal; a figure that is no finite number, which cannot be stored, stays as learnt."""
@@ -296,6 +291,13 @@ class InputDrift:
             "outside_share": outside / windows,
             "columns": columns,
         }
+
+
+def _beside(event: Event, other: str, reason: str) -> Event:
+    """The event, with what else of the asset drifts after it is over; other: key of that, "": nothing does."""
+    if event.state != "cleared" or not other:
+        return event
+    return msgspec.structs.replace(event, beside=True, reason=f"{event.reason}; still open: {reason}")
 
 
 def _changes(reference: Reference, figures: Figures, still: NDArray[np.bool_]) -> Changes:

@@ -25,8 +25,8 @@ _QUESTION = {
     "outcome": "the question needs no answer any more: {reason}",
 }
 _DRIFT = {
-    "summary": "inputs of {asset} drift: {reason}",
-    "outcome": "the inputs of {asset} are within what was learnt again",
+    "summary": "drift of {asset}: {reason}",
+    "outcome": "drift of {asset} is over: {reason}",
 }
 _TEXTS = {SILENT: _SILENT, QUESTION: _QUESTION, DRIFT: _DRIFT}
 _BETWEEN = ";"  # the labels of one decision (`Decision.label`)

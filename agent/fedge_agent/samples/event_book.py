@@ -122,16 +122,16 @@ class EventBook(TableWriter):
         """The holds of the asset's alarm that lasts; a drift of its inputs has one of its own (`withhold`)."""
         return [h for h in self._holds.values() if h.asset == asset and h.open and kind_of(h.key) != DRIFT]
 
-    def resume_drift(self, asset: str, key: str, since_ns: int, severity: str) -> None:
-        """Make the book agree with the drift of an asset's inputs that a restart found open; key "": none is."""
+    def resume_drifts(self, asset: str, opened: Mapping[str, int], time_ns: int, severity: str) -> None:
+        """Make the book agree with the drifts of an asset (key -> since when) that a restart found open; the others
+        ended then, at the latest."""
         with self._lock:
             drifts = [h for h in self._holds.values() if h.asset == asset and h.open and kind_of(h.key) == DRIFT]
-            ended = [h._replace(end_ns=max(h.start_ns, since_ns)) for h in drifts if h.key != key]
+            ended = [h._replace(end_ns=max(h.start_ns, time_ns)) for h in drifts if h.key not in opened]
             self._holds.update({h.name: h for h in ended})
             self._put(lambda db: event_table.put_holds(db, ended))
-        self._put(lambda db: event_table.end_others(db, asset, key, since_ns, DRIFT))
-        if key:
-            self._put(lambda db: event_table.ensure_drift(db, key, asset, since_ns, severity))
+        self._put(lambda db: event_table.end_others(db, asset, tuple(opened), time_ns, DRIFT))
+        self._put(lambda db: event_table.ensure_drifts(db, asset, opened, severity))
 
     def withhold(self, asset: str, key: str, since_ns: int, until_ns: int) -> None:
         """Withhold the asset's windows of a span that is over, besides those of an alarm that lasts. Called again with
@@ -147,7 +147,7 @@ class EventBook(TableWriter):
         if not lasts:
             self.end(asset, state.time_ns)
         open_key = key if state.opened else ""
-        self._put(lambda db: event_table.end_others(db, asset, open_key, state.time_ns))
+        self._put(lambda db: event_table.end_others(db, asset, (open_key,), state.time_ns))
         if state.opened:
             self._put(lambda db: event_table.ensure_open(db, key, asset, state))
 

@@ -7,7 +7,7 @@ Every statement on them. No threads: the caller holds the lock of its connection
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -90,12 +90,11 @@ def alert_times(db: sqlite3.Connection, asset: str, since_ns: int) -> list[tuple
     return [(a, b) for a, b in db.execute(sql, (FOREVER_NS, asset)) if b >= since_ns]
 
 
-def end_others(db: sqlite3.Connection, asset: str, open_key: str, time_ns: int, kind: str = ALERT) -> None:
-    """Note as over what a restart forgot: the asset's events of a kind but the one that is open, if any is."""
-    db.execute(
-        "UPDATE events SET cleared_ns = ? WHERE asset = ? AND cleared_ns IS NULL AND key != ? AND kind = ?",
-        (time_ns, asset, open_key, kind),
-    )
+def end_others(db: sqlite3.Connection, asset: str, open_keys: Sequence[str], time_ns: int, kind: str = ALERT) -> None:
+    """Note as over what a restart forgot: the asset's events of a kind but those that are open, if any are."""
+    those = f"key NOT IN ({', '.join('?' * len(open_keys))})"
+    sql = f"UPDATE events SET cleared_ns = ? WHERE asset = ? AND cleared_ns IS NULL AND kind = ? AND {those}"  # noqa: S608
+    db.execute(sql, (time_ns, asset, kind, *open_keys))
 
 
 def ensure_open(db: sqlite3.Connection, key: str, asset: str, state: AlertState) -> None:
@@ -104,10 +103,10 @@ def ensure_open(db: sqlite3.Connection, key: str, asset: str, state: AlertState)
     db.execute(sql, (key, asset, state.opened_ns, SEVERITIES[state.severity], state.worst))
 
 
-def ensure_drift(db: sqlite3.Connection, key: str, asset: str, since_ns: int, severity: str) -> None:
-    """Note an open drift of inputs, if it was raised just before the agent was killed."""
+def ensure_drifts(db: sqlite3.Connection, asset: str, opened: Mapping[str, int], severity: str) -> None:
+    """Note open drifts (key -> since when), if they were raised just before the agent was killed."""
     sql = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, NULL, ?, NULL, NULL, 0, x'', 1, NULL, '', ?)"
-    db.execute(sql, (key, asset, since_ns, severity, DRIFT))
+    db.executemany(sql, [(key, asset, since_ns, severity, DRIFT) for key, since_ns in opened.items()])
 
 
 def put_holds(db: sqlite3.Connection, many: Sequence[Hold]) -> None:

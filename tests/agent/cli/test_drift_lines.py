@@ -23,7 +23,7 @@ def entry(**changes: Any) -> dict[str, Any]:
         "covered_s": 9e4,
         "baseline_s": 8.64e4,
     }
-    return {**known, "reason": "", "since_ns": None, "key": "", **changes}
+    return {**known, "reason": "", "since_ns": None, "key": "", "unlike_key": "", "unlike_reason": "", **changes}
 
 
 OPEN = entry(
@@ -54,9 +54,11 @@ def test_the_share_outside_is_said_with_what_is_missing_for_an_event() -> None:
 
 def test_a_drift_is_a_problem_that_says_how_to_accept_it_and_many_are_folded() -> None:
     [(line, [problem])] = problems({"p": {"inputs": OPEN}, "q": {"inputs": entry()}})
-    assert line == "" and problem.startswith("asset p: its inputs drift since 2026-06-01 07:46:40 UTC: " + REASON)
+    assert not line
+    assert problem.startswith("asset p: its inputs have drifted since 2026-06-01 07:46:40 UTC: " + REASON)
     assert problem.endswith(
         "; also temp is constant at 4; if this is the new normal: fedge-agent event accept gw:m:p:drift-k3x9q-1"
     )
     many = list(problems({f"p{i}": {"inputs": OPEN} for i in range(8)}))
-    assert len(many) == 6 and many[-1][1] == ("the inputs of 3 more assets (p5, p6, p7) drift: fedge-agent event list",)
+    assert len(many) == 6
+    assert many[-1][1] == ("the inputs of 3 more assets (p5, p6, p7) have drifted: fedge-agent event list",)

@@ -22,6 +22,8 @@ CARD = Card("anomaly", (Channel("flow"), Channel("pressure")), WindowSpec(1.0, 3
 SHAPE, PACE = (2, 30), Pace(1.0, 30, 10, 3.0, 2.0)
 WHEN = When(drift_for=Seconds(1600), drift_baseline=Seconds(3600), drift_severity="medium")
 START_NS, HOP_NS, BLOCK_NS = 1_700_000_000 * 10**9, 10 * 10**9, 400 * 10**9
+S = 10**9
+UNLIKE = "this run is not like those that its limit was made from: its first scores are 6.2 times theirs"
 LEVELS = np.array([5.0, 80.0])[None, :, None]
 
 
@@ -82,19 +84,6 @@ def changed(kind: str, windows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 REFERENCE = learnt(normal(2160))  # six hours
-
-
-def test_a_run_unlike_those_of_the_limit_is_one_event_that_withholds_its_windows_and_clears_when_calm() -> None:
-    machine = Machine(REFERENCE)
-    since, decision = machine.time_ns, Decision("pump", "m", 3, machine.time_ns + 10, 9.0, 4.0, "normal", 0.0, 0.0)
-    machine.drift.unlike(decision, 6.2, since)
-    machine.drift.unlike(decision, 6.2, since)
-    (event,) = machine.raised
-    assert event.state == "opened" and event.kind == "drift" and event.moved == 6.2
-    assert "not like those that its limit was made from: its first scores are 6.2 times theirs" in event.reason
-    assert machine.withheld == [(event.key, since, None)]
-    machine.see(normal(720, 3))
-    assert [e.state for e in machine.raised] == ["opened", "cleared"]
 
 
 def test_regimes_that_were_learnt_are_no_drift_alone_or_in_turn() -> None:
@@ -245,3 +234,80 @@ def test_pictures_that_become_darker_drift_however_often_they_come(every_s: int)
     assert machine.raised == [] and machine.drift.status()["outside_share"] < 0.1
     machine.see(pictures(count, 70, 2), every_s * 10**9)
     assert len(machine.raised) == 1 and machine.raised[0].reason.startswith("camera (brightness) moved to 0.2")
+
+
+# a run that is unlike those its limit was made from
+
+
+def decide(machine: Machine, since_ns: int, ratio: float | None = None) -> None:
+    machine.time_ns += 10 * S
+    decision = Decision("pump", "m", 3, machine.time_ns, 9.0, 4.0, "normal", 0.0, 0.0)
+    machine.drift.unlike.take(decision, since_ns, ratio)
+
+
+def unlike(reference: Reference | None = REFERENCE) -> tuple[Machine, int]:
+    machine = Machine(reference)
+    since_ns = machine.time_ns
+    decide(machine, since_ns, 6.2)
+    return machine, since_ns
+
+
+def told(machine: Machine) -> list[tuple[str, str]]:
+    return [(e.state, e.reason) for e in machine.raised]
+
+
+def test_it_opens_once_and_its_windows_are_withheld_however_calm_the_inputs_are() -> None:
+    machine, since_ns = unlike()
+    decide(machine, since_ns, 6.2)
+    machine.see(normal(1440, 3))
+    (event,) = machine.raised
+    assert (event.state, event.reason, event.moved) == ("opened", UNLIKE, 0.0) and kind_of(event.key) == "drift"
+    assert machine.withheld == [(event.key, since_ns, None)]
+    assert machine.drift.status()["unlike_key"] == event.key and not machine.drift.status()["open"]
+
+
+@pytest.mark.parametrize("reference", [REFERENCE, None])
+def test_the_next_run_ends_it_and_is_not_withheld(reference: Reference | None) -> None:
+    machine, since_ns = unlike(reference)
+    last_ns = machine.time_ns
+    machine.time_ns += 3600 * S
+    decide(machine, machine.time_ns + 10 * S)
+    assert told(machine) == [("opened", UNLIKE), ("cleared", "another run began")]
+    assert machine.withheld[-1] == (machine.raised[0].key, since_ns, last_ns)
+    decide(machine, machine.time_ns, 7.0)
+    assert machine.raised[-1].key == "gw:m:pump:drift-k3x9q-run-2"
+
+
+@pytest.mark.parametrize("reference", [REFERENCE, None])
+def test_a_person_who_accepts_it_ends_it_for_this_run(reference: Reference | None) -> None:
+    machine, since_ns = unlike(reference)
+    machine.accepted.add(machine.raised[0].key)
+    decide(machine, since_ns)
+    decide(machine, since_ns, 6.2)
+    assert told(machine) == [("opened", UNLIKE), ("cleared", "the run was accepted as normal")]
+    assert machine.withheld[-1][2] == machine.raised[1].decision.time_ns
+
+
+def test_inputs_drift_beside_it_and_neither_ends_the_other() -> None:
+    machine, _ = unlike()
+    machine.see(changed("moved", normal(300, 3)))
+    run, inputs = machine.raised
+    assert inputs.reason.startswith("flow moved to") and set(machine.drift.open_since()) == {run.key, inputs.key}
+    machine.see(normal(300, 4))
+    cleared = machine.raised[2]
+    assert (cleared.key, cleared.state, cleared.drifts) == (inputs.key, "cleared", True)
+    assert cleared.reason == f"its inputs are within what was learnt again; still open: {UNLIKE}"
+    decide(machine, machine.time_ns)
+    assert (machine.raised[3].key, machine.raised[3].drifts) == (run.key, False)
+
+
+def test_a_restart_neither_repeats_nor_forgets_it() -> None:
+    before, since_ns = unlike()
+    state = msgspec.json.decode(msgspec.json.encode(before.states[-1]), type=DriftState)
+    after = Machine(REFERENCE, state=state)
+    assert after.withheld == [(before.raised[0].key, since_ns, None)]
+    decide(after, since_ns - 7200 * S, 9.0)  # the run before it comes again
+    decide(after, since_ns, 6.2)
+    assert after.raised == []
+    decide(after, since_ns + 3600 * S)
+    assert [(e.state, e.key) for e in after.raised] == [("cleared", before.raised[0].key)]

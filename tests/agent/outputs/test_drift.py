@@ -39,14 +39,14 @@ def test_the_log_has_channel_distance_and_reason(tmp_path: Path) -> None:
 
 
 def test_the_texts_for_people_say_what_drifts() -> None:
-    assert event_fields.values(OPENED)["summary"] == f"inputs of pump drift: {REASON}"
-    assert event_fields.values(CLEARED)["outcome"] == "the inputs of pump are within what was learnt again"
+    assert event_fields.values(OPENED)["summary"] == f"drift of pump: {REASON}"
+    assert event_fields.values(CLEARED)["outcome"] == "drift of pump is over: within what was learnt again"
 
 
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
-        ({"body": {"text": "{summary}"}}, {"text": f"inputs of pump drift: {REASON}"}),
+        ({"body": {"text": "{summary}"}}, {"text": f"drift of pump: {REASON}"}),
         ({"body": {"text": "x"}, "drift": {"what": "{channel} {moved}"}}, {"what": "flow 4.25"}),
     ],
 )
@@ -69,7 +69,7 @@ def test_a_work_order_for_it_labels_no_window(at_end: AtEnd, own: bool) -> None:
         output = at_end(MesOutput("mes", config))
         output.deliver(OPENED)
         output.deliver(CLEARED)
-        text = f"Look: {REASON}" if own else f"inputs of pump drift: {REASON}"
+        text = f"Look: {REASON}" if own else f"drift of pump: {REASON}"
         assert msgspec.json.decode(server.requests[0].body)["description"] == text
         assert list(output.collect()) == []
 

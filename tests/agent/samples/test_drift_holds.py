@@ -84,10 +84,10 @@ def test_a_restart_lists_a_drift_that_the_book_had_not_stored_and_ends_what_is_o
 ) -> None:
     book = _book(at_end, tmp_path)
     book.withhold("pump", "gw:m:pump:drift-bbbbb-1", 100, FOREVER_NS)  # of a drift that nobody knows any more
-    book.resume_drift("pump", KEY, 1000, "low")
+    book.resume_drifts("pump", {KEY: 1000}, 1000, "low")
     book.flush()
     assert [(row.key, row.opened_ns, row.cleared_ns) for row in book.listed()[0]] == [(KEY, 1000, None)]
     assert [h.end_ns for h in book.holds()] == [1000]
-    book.resume_drift("pump", "", 5000, "low")  # it cleared just before the agent was killed
+    book.resume_drifts("pump", {}, 5000, "low")  # it cleared just before the agent was killed
     book.flush()
     assert [(row.key, row.cleared_ns) for row in book.listed()[0]] == [(KEY, 5000)]
