@@ -281,6 +281,23 @@ def _sureness(models: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
     ]
 
 
+def _ready(models: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
+    """Whether samples are fit to train on, where there is a federation to train for; else nobody looks."""
+    entries = {k: v["readiness"] for k, v in models.items() if v["readiness"]["trains"]}
+    return [
+        (
+            "not_ready",
+            "1 while stored samples are too few, or lack labels, to train on, by model",
+            {k: float(bool(entry["lack"])) for k, entry in entries.items()},
+        ),
+        (
+            "data_remarks",
+            "What is doubtful about the stored samples of an asset's machine, how many remarks, by asset",
+            {asset: len(said) for entry in entries.values() for asset, said in entry["remarks"].items()},
+        ),
+    ]
+
+
 def _moved(assets: dict[str, Any]) -> dict[str, float]:
     return {f"{name}/{c}": found["moved"] for name, v in assets.items() for c, found in v["inputs"]["columns"].items()}
 
@@ -349,16 +366,7 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
             {k: v["judged_by"]["held"] for k, v in models.items()},
         ),
         *_sureness(models),
-        (
-            "not_ready",
-            "1 while stored samples are too few, or lack labels, to train on, by model",
-            {k: float(bool(v["readiness"]["lack"])) for k, v in models.items() if v["readiness"]["trains"]},
-        ),
-        (
-            "data_remarks",
-            "What is doubtful about the stored samples of an asset's machine, how many remarks, by asset",
-            {a: len(said) for v in models.values() for a, said in v["readiness"]["remarks"].items()},
-        ),
+        *_ready(models),
         (
             "wild_samples",
             "Stored samples left out of limit and training, by model",

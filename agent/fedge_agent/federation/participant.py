@@ -217,11 +217,16 @@ class Participant:
         found, card = self.model.calibrated, self.graph.card if self.graph else None
         return None if found is None or card is None else found.status(card)
 
+    @property
+    def _trains(self) -> bool:
+        """Whether there is a federation to train for."""
+        return self._uplink is not None or self._head is not None
+
     def _readiness(self) -> dict[str, Any]:
-        """Whether the samples are fit to train on. trains: whether there is a federation to train for."""
+        """Whether the samples are fit to train on, where `trains`; else nobody looks."""
         found, idle = self.model.readiness, self._idle()
         return {
-            "trains": self._uplink is not None or self._head is not None,
+            "trains": self._trains,
             "lack": found.text,
             "remarks": {asset: list(found.remarks.get(asset, ())) for asset in self._plans},
             "idle": None if idle is None else idle.value,
@@ -371,7 +376,8 @@ class Participant:
             self.model.rescale()
             self.model.complete_baselines()
             self.model.learn_inputs()
-            self.model.look_at_data()
+            if self._trains:
+                self.model.look_at_data()
             if self._uplink is None and self.serving is not None:  # no answer of an aggregator will withdraw it
                 self._state(None)
             self._learn()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fedge_agent.cli.status_lines import _model
 from fedge_agent.config.schema import Training
+from fedge_agent.health import _ready
 from fedge_agent.learning import dataset
 from fedge_agent.learning.readiness import Readiness, look
 from fedge_agent.machines.data_remarks import of_windows
@@ -145,3 +146,13 @@ def test_with_privacy_nothing_is_said_of_the_samples(at_end: AtEnd, tmp_path: Pa
     made.step()
     made.step()
     assert link.said == [None, None] and made.status()["readiness"]["lack"]
+
+
+def test_without_a_federation_nobody_looks_at_the_samples(at_end: AtEnd, tmp_path: Path) -> None:
+    site = at_end(OfflineSite(tmp_path, samples=20))
+    (tmp_path / "models/head.cbor").unlink()
+    made = site.participant()
+    made.step()
+    entry = made.status()
+    assert not entry["readiness"]["trains"] and made.model.readiness == Readiness()
+    assert [values for _, _, values in _ready({"m": entry})] == [{}, {}]
