@@ -91,7 +91,7 @@ def judge(held: Floats, of_held: Labels, test: Floats, of_test: Labels, units: i
             unseen[part == i] = way(held[part != i], of_held[part != i])(held[part == i])
         found[name] = _judged(unseen, of_held, way(held, of_held)(test), test, of_test)
     chosen = choose(held, of_held, _parts(held)) if units >= LEAST_UNITS else Calibrated()
-    by = chosen.calibration or calibration.identity(held.shape[1])
+    by = chosen.calibration or calibration.Calibration(1.0, np.zeros(held.shape[1]))
     made = _judged(held, of_held, by.applied(test), test, of_test)._replace(taken=float(chosen.calibration is not None))
     found["as gateways choose"] = made if chosen.judged is None else made._replace(held=chosen.judged.log_loss[1])
     return found

@@ -154,11 +154,6 @@ def kind_of(key: str) -> str:
     return next((kind for kind in (SILENT, DRIFT, QUESTION) if name.startswith(f"{kind}-")), ALERT)
 
 
-def is_question(key: str) -> bool:
-    """Whether an event's key is that of a question."""
-    return kind_of(key) == QUESTION
-
-
 SEVERITIES = ("low", "medium", "high")  # of an event
 
 

@@ -51,11 +51,6 @@ def plain(machines: Mapping[str, tuple[Held, list[Difference]]]) -> dict[str, An
     }
 
 
-def stands_out(difference: Difference) -> bool:
-    """Whether a channel differs from the others', or there is a guess why it is far from them."""
-    return difference.differs or bool(difference.hint)
-
-
 def rounded(windows: int, most: int) -> int:
     """A number of windows as it is sent: a power of two."""
     return min(most, 1 << max(0, windows.bit_length() - 1))

@@ -129,7 +129,7 @@ class StatisticsPart:
     def status(self) -> dict[str, Any]:
         """For the status page."""
         compared = self.compared() if self._over is not None else {}  # else there is nothing to differ from
-        out = {n: [d for d in found if own_statistics.stands_out(d)] for n, (_, found) in compared.items()}
+        out = {n: [d for d in found if d.stands_out] for n, (_, found) in compared.items()}
         lines = [f"{name} {words.line(d)}" for name, found in out.items() for d in found] if not self.off else []
         named = {name: [d.channel for d in found] for name, found in out.items()}
         return {**self._state(), "stand_out": named, "lines": lines}

@@ -14,13 +14,13 @@ import numpy as np
 from fedge_models.graph.card import Card
 from fedge_models.messages.idle import WORDS, Idle
 from fedge_models.system.text import counted
+from fedge_models.system.times import DAY_NS
 from fedge_models.training import objective
 from numpy.typing import NDArray
 
 from ..samples.store import Rows
 from ..windows.summary import Summary
 
-DAY_NS = 86400 * 10**9
 LEAST = 20  # samples of a machine, below which nothing is said of them but their number
 REPEATED = 0.1  # share of the samples that equal an earlier one, from which it is said
 

@@ -12,9 +12,10 @@ from fedge_models.graph.card import Card
 
 from ..config.schema import AssetConfig
 from ..samples.event_book import EventBook
+from ..samples.withholding import FOREVER_NS
 from ..types import AlertState, Decision, DriftState, Event, EventState, SilenceState, Window
+from ..windows.channel import NEVER_NS
 from .alerts import Alert
-from .asset_windows import FOREVER_NS, NEVER_NS
 from .checkpoint import Checkpoint
 from .condition_judge import stale_after
 from .event_names import of_window

@@ -19,7 +19,7 @@ from ..samples.store import SampleStore
 from ..samples.tag_labels import TagLabels
 from ..samples.units import HOLD, LEARN, NEITHER
 from ..types import Window
-from .asset_windows import NEVER_NS
+from ..windows.channel import NEVER_NS
 from .condition import Cause, Reason
 from .pace import Pace
 

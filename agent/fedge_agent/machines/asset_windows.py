@@ -12,15 +12,13 @@ import numpy as np
 from fedge_models.graph.card import Card
 
 from ..config.schema import AssetConfig, TagConfig
+from ..samples.withholding import FOREVER_NS
 from ..types import Batch, Reading, Window
 from ..windows.assembler import Assembler
-from ..windows.channel import unnoted
+from ..windows.channel import NEVER_NS, unnoted
 from ..windows.facts import ChannelFacts
 from ..windows.snapshots import Snapshots
 from .pace import UNKNOWN, Pace
-
-NEVER_NS = -(1 << 62)
-FOREVER_NS = 1 << 62
 
 
 class AssetWindows:

@@ -14,7 +14,6 @@ from .condition import AT_END, Cause, Condition, Reason, State
 
 NAMES = 5  # in one line
 COUNTED = (Reason.TIMES, Reason.OUTSIDE, Reason.NOT_NUMBERS, Reason.GAPS, Reason.CLOCK)  # `detail` is an example
-DAY_NS = 86_400 * 10**9
 
 
 def plain(condition: Condition) -> dict[str, Any]:
@@ -53,7 +52,7 @@ def duration(seconds: float) -> str:
 
 def clock(time_ns: int, now_ns: int) -> str:
     """A source time as the clock on the wall shows it; with its date if it is not of the last day."""
-    if not 0 <= now_ns - time_ns < DAY_NS:
+    if not 0 <= now_ns - time_ns < times.DAY_NS:
         return f"{times.shown(time_ns)} UTC"
     return time.strftime("%H:%M", time.localtime(time_ns / 1e9))
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..durable.inbox import Progress
+from ..samples.withholding import FOREVER_NS
 from .asset import Asset
-from .asset_windows import FOREVER_NS
 from .routing import Routes
 
 

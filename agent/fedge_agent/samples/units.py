@@ -20,13 +20,13 @@ from typing import NamedTuple
 
 import numpy as np
 from fedge_models.system.text import counted
+from fedge_models.system.times import DAY_NS
 from numpy.typing import NDArray
 
 LEARN, HOLD, NEITHER = 0, 1, 2  # what a window is for; NEITHER: it shares samples with both parts
 FEWEST = 20  # windows of a unit, where more follow
 FIRST = 2  # units of a class that are learnt from before one is held back
 GAP_STEPS, GAP_WINDOWS = 20, 4  # a gap of so many usual steps, and so many window lengths, ends a run
-DAY_NS = 86400 * 10**9
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]

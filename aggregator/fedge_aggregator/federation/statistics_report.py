@@ -42,20 +42,16 @@ def _by_name(
 
 def _channel(column: Column, over: Summary | None, differences: Mapping[str, Difference]) -> dict[str, Any]:
     """A column: quantiles over sites (None where `summarise` gives none), their joint histogram, and each site."""
-    ordered = sorted(differences.items(), key=lambda item: (not _stands_out(item[1]), -item[1].distance))
+    ordered = sorted(differences.items(), key=lambda item: (not item[1].stands_out, -item[1].distance))
     return {
         "channel": column.name,
         "unit": column.unit,
         "sites": len(differences),
         "usual": None if over is None else over.usual,
         "histogram": None if over is None else _histogram(over.joint),
-        "stand_out": [node for node, d in ordered if _stands_out(d)],
+        "stand_out": [node for node, d in ordered if d.stands_out],
         "of_sites": {node: msgspec.to_builtins(d) for node, d in ordered},
     }
-
-
-def _stands_out(difference: Difference) -> bool:
-    return difference.differs or bool(difference.hint)
 
 
 def _histogram(joint: Histogram) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from fedge_models.system.times import DAY_NS
 from numpy.typing import NDArray
 
 Bools = NDArray[np.bool_]
@@ -19,7 +20,6 @@ EVERY = 5  # one unit in so many is judged by, and of the rest again one in so m
 FEWEST = 5  # groups or files below which blocks of rows are the units
 BLOCKS = 50  # of rows (fewer where windows are long)
 GAP = 20  # usual steps of time, as a gateway parts its runs
-DAY_NS = 86400 * 10**9
 TRAIN, TEST, HELD = 0, 1, 2
 
 

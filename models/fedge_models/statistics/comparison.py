@@ -60,13 +60,18 @@ class Difference(msgspec.Struct, frozen=True):
     distance: float = 0.0  # of the medians, in widths of the others' range
     hint: str = ""  # what may be the reason
 
+    @property
+    def stands_out(self) -> bool:
+        """Whether the channel differs from the others', or there is a guess why it is far from them."""
+        return self.differs or bool(self.hint)
+
 
 def compare(
     names: Sequence[str], given: Sequence[str], own: Sequence[Own | None], over: Sequence[Summary | None]
 ) -> list[Difference]:
     """Compare channel by channel, those that differ most first. given: units on the model card."""
     found = [_one(n, u, o, s) for n, u, o, s in zip(names, given, own, over, strict=True)]
-    return sorted(_with_swaps(found, over), key=lambda d: (not d.differs and not d.hint, -d.distance))
+    return sorted(_with_swaps(found, over), key=lambda d: (not d.stands_out, -d.distance))
 
 
 def _one(name: str, unit: str, own: Own | None, over: Summary | None) -> Difference:

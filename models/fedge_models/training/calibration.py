@@ -39,11 +39,6 @@ class Calibration(NamedTuple):
         return found
 
 
-def identity(classes: int) -> Calibration:
-    """The calibration that changes nothing."""
-    return Calibration(1.0, np.zeros(classes))
-
-
 def fit(logits: Logits, labels: Classes, free: NDArray[np.bool_]) -> Calibration:
     """Fit a temperature, and biases of the classes in `free` (classes,), by penalised likelihood.
 

@@ -16,7 +16,7 @@ from fedge_agent.machines.questions import event_of
 from fedge_agent.outputs.mes.output import MesOutput
 from fedge_agent.outputs.mes.settings import MesConfig, Step
 from fedge_agent.samples.question import Question, key_of
-from fedge_agent.types import Decision, Event, Label, is_question
+from fedge_agent.types import QUESTION, Decision, Event, Label, kind_of
 from fedge_models.system.settings import Positive
 from support.at_end import AtEnd
 from support.canned_http import CannedServer, Request, reply
@@ -70,7 +70,7 @@ def test_the_closing_code_labels_exactly_the_window(
     at_end: AtEnd, cmms: Cmms, tmp_path: Path, code: str, label: str
 ) -> None:
     mes = output(at_end, cmms.config(), tmp_path)
-    assert mes.answers == ("normal", "anomaly") and is_question(ASKED.key)
+    assert mes.answers == ("normal", "anomaly") and kind_of(ASKED.key) == QUESTION
     assert mes.deliver(event_of(ASKED)).reference == "1"
     [made] = cmms.made
     assert (made["kind"], made["priority"], made["ref"]) == ("question", 3, ASKED.key)
