@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often bounds of estimates hold for a unit that nobody has met: the next cell of a bench, the next engine.
+"""How often bounds of estimates hold for a unit with no data yet: the next cell of a bench, the next engine.
 
 What serves at a site is the tuned release with the site's own model, as a gateway makes them. Its bounds come from the
 units that the set's validation cut holds back (a cell a bench, every fifth engine) and from the median of what the

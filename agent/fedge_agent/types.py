@@ -98,7 +98,7 @@ class Decision(msgspec.Struct, frozen=True):
     hours_left_at_least: float | None = None  # with the configured confidence
     context: dict[str, str] = {}  # what was made at the window's end: job, product, recipe, part, as configured
     provisional: bool = False  # the threshold was made before the machine's baseline was complete
-    bounds_for: str = ""  # "new unit": the bounds hold for a run, day or machine that nobody has met; or "same unit"
+    bounds_for: str = ""  # "new unit": the bounds hold for a run, day or machine with no data yet; or "same unit"
     learnt: float = 0.0  # the threshold before codes and a new run moved it; 0: it is not known, or was not learnt
 
 

@@ -85,7 +85,8 @@ def calibrate(blend: Blend, held: Data, learnt: Data, judged_by: Summary) -> Cal
 
 
 def _of_whole_units(held: Data, learnt: Data) -> Data:
-    """Leave out blocks of units that are learnt from: where a class has no unit that is held back, such judge it."""
+    """Keep held-back samples of whole units. Where a class has none, blocks of units that are learnt from judge it;
+    these are left out."""
     if len(held.units) != len(held.y):
         return held.part(np.zeros(len(held.y), np.bool_))
     most = int(max(held.y.max(initial=0), learnt.y.max(initial=0))) + 1
@@ -111,7 +112,7 @@ def choose(logits: Floats, labels: Labels, units: NDArray[np.int64]) -> Calibrat
 
 
 def _free(logits: Floats, labels: Labels, biases: bool) -> NDArray[np.bool_]:
-    """Which classes (k,) have a bias: those that enough samples tell of."""
+    """Which classes (k,) have a bias: those with enough samples."""
     if not biases:
         return np.zeros(logits.shape[1], np.bool_)
     found: NDArray[np.bool_] = np.bincount(labels, minlength=logits.shape[1]) >= LEAST_OF_CLASS

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far an estimate may be off, and what that holds for: a unit that nobody has met, or the same ones only. Pure.
+"""How far an estimate may be off, and what that holds for: a unit with no data yet, or the same units only. Pure.
 
 The next run, day or machine differs from those that were learnt from, by more than windows of one differ. So where
 whole units are held back, or other sites report their error on such units, the bounds are made for a new unit

@@ -37,7 +37,7 @@ class Reservoir:
     """The sample of one machine; empty until `begin`."""
 
     def __init__(self, seed: str) -> None:
-        self._random = random.Random(seed)  # chooses windows, and hides nothing
+        self._random = random.Random(seed)  # chooses windows; not used for secrecy
         self._names: tuple[str, ...] = ()
         self._span_ns = 0
         self._last_ns: int | None = None

@@ -3,7 +3,7 @@
 
 Two promises. `margins` holds for more data of the same units (machines, runs, cells) as were held back: split
 conformal prediction (Papadopoulos et al. 2002; Lei et al. 2018, "Distribution-Free Predictive Inference for
-Regression", JASA 113). `margins_of_new_unit` holds for a unit that nobody has met. There the errors of one unit count
+Regression", JASA 113). `margins_of_new_unit` holds for a unit with no data yet. There the errors of one unit count
 as one observation, however many there are: they share what sets the unit apart.
 
 For a machine that drifts neither holds; the errors of the next release will show it.
