@@ -15,7 +15,7 @@ from fedge_models.system import times
 
 from .form import TableForm
 from .numbers import exact, reader
-from .strptime import DAY_NS, SECOND_NS, Format
+from .strptime import SECOND_NS, Format
 
 PLAUSIBLE_NS = 631_152_000 * SECOND_NS  # 1990: the times of a table are later, unless its writer's clock is wrong
 SPAN_S = 900  # the offset of a zone changes at full quarters of an hour only
@@ -132,9 +132,9 @@ class Clock:
 
         def read(cell: str, last: int | None, step: int) -> int:
             days = self._exact(cell) / scale + zero
-            if not times.is_sensible(round(days * DAY_NS)):
+            if not times.is_sensible(round(days * times.DAY_NS)):
                 raise times.OutOfRangeError(f"{cell[:60]!r} is no day number of {times.years()}")
-            return self._utc(round(days * DAY_NS / MILLISECOND_NS) * MILLISECOND_NS, last, step, cell)
+            return self._utc(round(days * times.DAY_NS / MILLISECOND_NS) * MILLISECOND_NS, last, step, cell)
 
         return read
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from datetime import date
 
+from fedge_models.system.times import DAY_NS
+
 SECOND_NS = 10**9
-DAY_NS = 86_400 * SECOND_NS
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _MONTHS = (
     ("jan", "january", "januar", "jän"),
