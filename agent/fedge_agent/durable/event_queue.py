@@ -49,12 +49,14 @@ ADDED = {  # columns that a file of an earlier version lacks
     "ended": "REAL NOT NULL DEFAULT 0",  # when its outcome was stored, or it was set aside
     "reference": "TEXT NOT NULL DEFAULT ''",  # the target's own name for what the event became
     "answers": "TEXT NOT NULL DEFAULT '[]'",  # the last answers before it was set aside
+    "lane": "TEXT NOT NULL DEFAULT ''",  # among which events it keeps its order (`Event.lane`); '': those of its asset
     "tries": "INTEGER NOT NULL DEFAULT 0",  # that failed in a way that has a limit, of all runs of the agent
 }
 
 _NEXT = """
 SELECT id, event, noted, tries FROM events
-WHERE output = ? AND refused = 0 AND asset NOT IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT 1
+WHERE output = ? AND refused = 0 AND coalesce(nullif(lane, ''), asset) NOT IN (SELECT value FROM json_each(?))
+ORDER BY id LIMIT 1
 """
 
 
@@ -116,15 +118,15 @@ class EventQueue(abc.ABC):
 
         Returns the outputs that have too many waiting to get another.
         """
-        body, asset, full = event_record.encode(event), event.lane, []
-        row = (body, asset, event.key, event.state, time.time())
+        body, asset, full = event_record.encode(event), event.decision.asset, []
+        row = (body, asset, event.lane, event.key, event.state, time.time())
         with self._transaction() as db:
             for output in outputs:
                 sql = "SELECT count(*) FROM events WHERE output = ? AND refused IN (0, 1, 6)"
                 if db.execute(sql, (output,)).fetchone()[0] >= MAX_EVENTS:
                     full.append(output)
                     continue
-                sql = "INSERT INTO events (output, event, asset, key, state, noted) VALUES (?, ?, ?, ?, ?, ?)"
+                sql = "INSERT INTO events (output, event, asset, lane, key, state, noted) VALUES (?, ?, ?, ?, ?, ?, ?)"
                 db.execute(sql, (output, *row))
             if event.state == "opened" and event.kind == ALERT:
                 db.execute("DELETE FROM opened WHERE output = '' AND asset = ?", (asset,))
@@ -136,7 +138,7 @@ class EventQueue(abc.ABC):
         return full
 
     def next_event(self, output: str, but_not: Collection[str] = ()) -> Entry | None:
-        """The oldest event that the output has to deliver, of an asset that is not in `but_not`."""
+        """The oldest event that the output has to deliver, of a lane that is not in `but_not`."""
         blocked = msgspec.json.encode(list(but_not)).decode()
         while rows := self._all(_NEXT, output, blocked):
             number, body, noted, tries = rows[0]

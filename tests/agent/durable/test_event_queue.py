@@ -11,7 +11,7 @@ import pytest
 from fedge_agent.durable.event_desk import Desk
 from fedge_agent.durable.event_queue import Outcome
 from fedge_agent.durable.spool import Spool
-from fedge_agent.types import AlertState
+from fedge_agent.types import QUESTION, AlertState
 from fedge_models.errors import ConfigError
 from support.at_end import AtEnd
 from support.databases import rows
@@ -104,3 +104,16 @@ def test_desk_refuses_what_makes_no_sense(tmp_path: Path, at_end: AtEnd) -> None
         with pytest.raises(ConfigError, match="there is no order '7'"):
             desk.find("7")
         assert [o.id for o in desk.find(EVENT.key)] == [1]
+
+
+def test_a_question_is_its_machines_and_waits_in_a_lane_of_its_own(tmp_path: Path, at_end: AtEnd) -> None:
+    spool = at_end(Spool(tmp_path / "s"))
+    asked = make_event("gw:m:pump:question-5", kind=QUESTION)
+    spool.put_event(["mes"], asked, None)
+    spool.put_event(["mes"], EVENT, AlertState(1))
+    with Desk(tmp_path / "s") as desk:
+        assert [o.key for o in desk.orders(asset="pump")] == [asked.key, EVENT.key]
+    for blocked, expected in (("pump", asked), (asked.lane, EVENT)):
+        entry = spool.next_event("mes", [blocked])
+        assert entry is not None and entry.event.key == expected.key
+    assert spool.next_event("mes", ["pump", asked.lane]) is None
