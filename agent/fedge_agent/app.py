@@ -41,6 +41,7 @@ from .federation.participant import Participant
 from .federation.uplink import Uplink
 from .health import PROGRAM, STATUS_FILE, Latency, Metrics
 from .learning.asking import Asker
+from .learning.serving import Serving
 from .machines import enough, label_names
 from .machines.asset import Asset
 from .machines.backlog import Backlog
@@ -313,9 +314,14 @@ class App:
             self._latency.slow,
             self._plans[name],
             self._book,
-            Asker(self.config.agent.name, name, self._samples, self._questions, self._book),
+            Asker(self.config.agent.name, name, self._samples, self._questions, self._book, self._limit_in_use),
             {n: self._reservoirs[n] for n in assets},
         )
+
+    def _limit_in_use(self, asset: str, serving: Serving) -> float:
+        """What the asset's scores are compared with; of one that is not configured any more, the learnt limit."""
+        known = self._assets.get(asset)
+        return serving.limit(asset).score if known is None else known.limit_in_use(serving)
 
     def _asset(self, name: str) -> Asset:
         config = self.config.asset[name]

@@ -8,7 +8,7 @@ near an earlier question: one episode, one question. A machine that was asked ab
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -51,13 +51,24 @@ class Window(NamedTuple):
 
 
 class Asker:
-    """Asks for model `name` of a gateway; events: whose windows are asked about already."""
+    """Asks for model `name` of a gateway.
+
+    events: whose windows are asked about already; limit: what the scores of an asset are compared with now, however
+    its learnt limit was moved.
+    """
 
     def __init__(
-        self, gateway: str, name: str, samples: SampleStore, questions: QuestionBook, events: EventBook | None
+        self,
+        gateway: str,
+        name: str,
+        samples: SampleStore,
+        questions: QuestionBook,
+        events: EventBook | None,
+        limit: Callable[[str, Serving], float] = lambda asset, serving: serving.limit(asset).score,
     ) -> None:
         self._gateway, self._name = gateway, name
         self._samples, self._questions, self._events = samples, questions, events
+        self._limit = limit
         self._looked = -LOOK_S
 
     def look(self, model: LocalModel, now: float) -> None:
@@ -93,7 +104,7 @@ class Asker:
         windows, sound = [Window(*row) for row in found], finite_rows(x)
         recent = np.array([w.end_ns >= newest - RECENT_NS for w in windows], np.bool_)
         if graph.card.task == "anomaly":  # without a limit, nobody knows what is near to it
-            recent &= np.array([np.isfinite(serving.limit(w.asset).score) for w in windows], np.bool_)
+            recent &= np.isfinite(self._limits(serving, windows))
             if len(x) and not recent.any():
                 return "its machines have no limit yet"
         keep = sound & recent & self._may_be_asked(windows)
@@ -107,8 +118,7 @@ class Asker:
 
     def _best(self, blend: Blend, serving: Serving, x: Array, known: Array, windows: list[Window], newest: int) -> str:
         """Ask about the best of windows x (n, *shape); known: those that have a label. None is standardised yet."""
-        limits = np.array([serving.limit(w.asset).score for w in windows])
-        seen = Seen(blend, serving.scale(x), limits, serving.calibration)
+        seen = Seen(blend, serving.scale(x), self._limits(serving, windows), serving.calibration)
         worth = seen.worth(serving.scale(known))
         total = worth.total() / (1.0 + self._asked_lately(windows, newest))
         best = int(np.argmax(total))
@@ -133,6 +143,11 @@ class Asker:
         )
         self._questions.ask(asked)
         return "its next question is not due yet"
+
+    def _limits(self, serving: Serving, windows: Sequence[Window]) -> NDArray[np.float64]:
+        """What the score of each window (n,) is compared with."""
+        of = {asset: self._limit(asset, serving) for asset in {w.asset for w in windows}}
+        return np.array([of[w.asset] for w in windows], np.float64)
 
     def _asked_lately(self, windows: Sequence[Window], newest: int) -> NDArray[np.float64]:
         """How many questions each window's machine got lately."""

@@ -347,6 +347,10 @@ class Asset:
         """What has to be stored soon when it changes; `now`: monotonic s."""
         return self._events.mark(now)
 
+    def limit_in_use(self, serving: Serving) -> float:
+        """What scores are compared with now. Any thread."""
+        return self._decider.run.figures(self._decider.limit(serving)).in_use
+
     def status(self) -> dict[str, Any]:
         """For the status page."""
         last = self.decisions[-1][0] if self.decisions else None

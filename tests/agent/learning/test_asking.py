@@ -9,19 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedge_agent.config.schema import Questions
+from fedge_agent.config.schema import ModelConfig, Questions, Training
+from fedge_agent.durable.releases import ChainStore
+from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import Participant
 from fedge_agent.learning import label_worth
 from fedge_agent.learning.asking import FEWEST, LOOK_S, Asker, Seen
+from fedge_agent.learning.local_model import LocalModel
 from fedge_agent.learning.mixture import Blend
 from fedge_agent.samples.event_book import EventBook
 from fedge_agent.samples.question import Question
 from fedge_agent.samples.question_book import QuestionBook
 from fedge_agent.samples.sample_table import Sample
+from fedge_agent.samples.store import SampleStore
 from fedge_agent.types import Decision, Event
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
+from support.at_end import AtEnd
 from support.offline_site import OfflineSite
 
 S = 1_000_000_000
@@ -153,6 +158,29 @@ def test_a_model_that_does_not_serve_or_has_few_windows_says_so(tmp_path: Path) 
 
 def test_windows_with_labels_only_leave_nothing_to_ask(site: Site) -> None:
     assert "only with label.late = DURATION" in site.look()
+
+
+def test_a_question_compares_with_the_limit_in_use(tmp_path: Path, at_end: AtEnd) -> None:
+    card = Card("anomaly", (Channel("a"), Channel("b")), WindowSpec(1, 1, 1))
+    samples, spool = at_end(SampleStore(tmp_path / "s", {"m": 5000})), at_end(Spool(tmp_path / "spool"))
+    config, chain = ModelConfig(training=Training(min_samples=64)), ChainStore(tmp_path / "c")
+    model = LocalModel("m", config, chain, samples, spool, lambda *_: None, lambda: None, {})
+    model.adopt(zoo.autoencoder(card, (2, 1), (1,)).SerializeToString())
+    model.restore(None)
+    rng = np.random.default_rng(0)
+    for i in range(300):
+        row = rng.normal(0, 1, (2, 1)).astype(np.float32)
+        samples.put(Sample("m", "pump", T0 + i * 10 * S, row, None, i % 5 == 0, S))
+    samples.flush()
+    model.rescale()
+    assert model.serving is not None
+    learnt = model.serving.limit("pump").score
+    book = at_end(QuestionBook(tmp_path / "s", {"m": Questions(a_day=4)}, samples.tables))
+    asker = Asker("gw", "m", samples, book, None, lambda asset, serving: 10 * serving.limit(asset).score)
+    asker.look(model, LOOK_S)
+    [asked] = book.listed()
+    assert np.isfinite(learnt) and asked.says.endswith(f" of {10 * learnt:.3g}"), (asked, learnt)
+    assert asked.label == "normal"
 
 
 def seen_by(card: Card, x: list[float], limit: float = 1.0) -> Seen:
