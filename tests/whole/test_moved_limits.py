@@ -79,7 +79,7 @@ def test_a_false_alarm_raises_the_limit_until_its_label_is_replaced(pump: Pump) 
     assert said.exit_code == 0, said.output
     pump.wait(lambda: pump.limit()["factor"] > 1, "the move")
     assert pump.limit()["false_alarms"] == 1
-    assert "limit 1.04 × raised after 1 false alarm (bound 1.5 ×)" in pump.call("status").output
+    assert "limit raised to 1.04 × the learnt one after 1 false alarm (at most 1.5 ×)" in pump.call("status").output
     pump.kill("gw")
     pump.start("gw")
     pump.wait(lambda: pump.limit().get("factor", 1) > 1, "the move after a kill")

@@ -38,9 +38,9 @@ class Move(NamedTuple):
             return ""
         found = ((self.false_alarms, "false alarm"), (self.faults, "confirmed fault"))
         said = [f"{n} {what}{'s' * (n > 1)}" for n, what in found if n]
-        held = ", kept below a confirmed fault" if 1 <= factor < 0.999 * self.factor else ""
-        how, bound = ("raised", self.most) if factor > 1 else ("lowered", LEAST)
-        return f"limit {factor:.2f} × {how} after {' and '.join(said)} (bound {bound:g} ×{held})"
+        held = "; kept below a confirmed fault" if 1 <= factor < 0.999 * self.factor else ""
+        how, bound = ("raised", f"at most {self.most:g}") if factor > 1 else ("lowered", f"at least {LEAST:g}")
+        return f"limit {how} to {factor:.2f} × the learnt one after {' and '.join(said)} ({bound} ×{held})"
 
 
 NOTHING = Move()

@@ -15,7 +15,7 @@ ANSWERED, SKIPPED, EXPIRED = "answered", "skipped", "expired"
 LABELLED = "labelled"  # something else gave the window its label
 LOST = "lost"  # the window is stored no more, or made otherwise now
 STATES = (OPEN, ANSWERED, SKIPPED, EXPIRED, LABELLED, LOST)
-MOST_OPEN = 2  # days of questions that wait for an answer: who does not answer is not asked more
+MOST_OPEN = 2  # days of questions that wait for an answer: while so many wait, no further one is asked
 
 
 class Question(NamedTuple):
@@ -61,7 +61,8 @@ def key_of(gateway: str, model: str, asset: str, end_ns: int) -> str:
 def why_not_now(earlier: Iterable[Question], a_day: float, newest_ns: int) -> str | None:
     """Why a model asks nothing now, in words; None: it may ask. earlier: its questions; newest_ns: of its windows.
 
-    Questions are spread over the day: one for each part of it. A source clock that was set back asks for no patience.
+    Questions are spread over the day: one for each part of it. Where the source clock was set back, the next one is due
+    at once.
     """
     if a_day <= 0:
         return "questions.a_day is 0"

@@ -29,7 +29,7 @@ def test_one_wrong_code_moves_little_and_none_moves_nothing() -> None:
 def test_many_false_alarms_raise_to_the_bound_and_no_further() -> None:
     found = move(closed(*[False] * 60), 1.5)
     assert (found.factor, found.false_alarms, found.faults) == (1.5, 60, 0)
-    assert found.text(1.5) == "limit 1.50 × raised after 60 false alarms (bound 1.5 ×)"
+    assert found.text(1.5) == "limit raised to 1.50 × the learnt one after 60 false alarms (at most 1.5 ×)"
 
 
 def test_faults_lower_it_again_and_not_far_below_what_was_learnt() -> None:
@@ -37,7 +37,9 @@ def test_faults_lower_it_again_and_not_far_below_what_was_learnt() -> None:
     assert both.factor == pytest.approx(UP * UP / DOWN)
     found = move(closed(*[True] * 60), 1.5)
     assert found.factor == LEAST
-    assert found.text(found.factor) == "limit 0.90 × lowered after 60 confirmed faults (bound 0.9 ×)"
+    assert (
+        found.text(found.factor) == "limit lowered to 0.90 × the learnt one after 60 confirmed faults (at least 0.9 ×)"
+    )
 
 
 def test_a_day_has_few_steps() -> None:

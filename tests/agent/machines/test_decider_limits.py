@@ -54,7 +54,7 @@ def test_false_alarms_raise_the_limit_of_whatever_release_serves() -> None:
     assert machine.decider.limit(second).score == pytest.approx(40.0 * UP**2)  # another release, other scores
     status = machine.decider.limit_status(second)
     assert status is not None and status["factor"] == pytest.approx(UP**2) and status["learnt"] == 40.0
-    assert status["text"] == "limit 1.08 × raised after 2 false alarms (bound 1.5 ×)"
+    assert status["text"] == "limit raised to 1.08 × the learnt one after 2 false alarms (at most 1.5 ×)"
     machine.close()  # the labels were withdrawn
     assert machine.decider.limit(second).score == 40.0
     status = machine.decider.limit_status(second)
@@ -68,7 +68,8 @@ def test_it_stays_below_the_windows_of_a_confirmed_fault() -> None:
     assert machine.decider.limit(serving(ANOMALY, 2.0, below=2.2)).score == 2.2
     status = machine.decider.limit_status(serving(ANOMALY, 2.0, below=2.2))
     assert status is not None
-    assert status["text"] == "limit 1.10 × raised after 30 false alarms (bound 1.5 ×, kept below a confirmed fault)"
+    text = "limit raised to 1.10 × the learnt one after 30 false alarms (at most 1.5 ×; kept below a confirmed fault)"
+    assert status["text"] == text
 
 
 def test_a_probability_is_never_compared_with_what_it_cannot_reach() -> None:
