@@ -50,6 +50,7 @@ class QuestionBook(TableWriter):
         opened = tables or open_tables(path, "questions", "EXTRA", beside, heals=beside is not None)
         super().__init__(opened, Worker("questions", self._round))
         self._questions: list[Question] = []
+        self._read_from: object = None  # the connection whose questions these are
         self._asked_at: dict[str, deque[float]] = {}  # model -> when it asked in this run, monotonic s
         self._handed: dict[str, int] = {}  # key -> what was handed to the outputs in this run
         self.notes: dict[str, str] = {}  # model -> why it asks nothing now, in words
@@ -141,13 +142,18 @@ class QuestionBook(TableWriter):
     # the thread
 
     def _round(self) -> float:
-        self._settle()
+        self._look()
+        self._end_over()
         self._hand_over()
         return LOOK_S
 
     def _settle(self) -> None:
-        """End the questions that are answered or too late. Raises StorageError."""
+        """Read all questions, and end those that are answered or too late. Raises StorageError."""
         self._load()
+        self._end_over()
+
+    def _end_over(self) -> None:
+        """End the questions that are answered or too late. Raises StorageError."""
         open_ = [q for q in self._questions if q.state == OPEN]
         if not open_:
             return
@@ -175,7 +181,18 @@ class QuestionBook(TableWriter):
 
     def _load(self) -> None:
         with self.tables.reading() as db:
-            self._questions = question_table.all_of(db)
+            self._questions, self._read_from = question_table.all_of(db), db
+
+    def _look(self) -> None:
+        """Read again what another process may have changed: the questions that are open, or not sent to the end."""
+        with self.tables.reading() as db:
+            if db is not self._read_from:
+                self._load()
+                return
+            changing = [q.id for q in self._questions if q.state == OPEN or q.sent == 1]
+            if changing:
+                now, looked = {q.id: q for q in question_table.of_numbers(db, changing)}, set(changing)
+                self._questions = [now.get(q.id, q) for q in self._questions if q.id in now or q.id not in looked]
 
 
 def how(asked: Question) -> str:

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from . import question
 from .question import ANSWERED, EXPIRED, LABELLED, LOST, OPEN, Question
@@ -28,6 +29,12 @@ def insert(db: sqlite3.Connection, asked: Question) -> bool:
 def all_of(db: sqlite3.Connection) -> list[Question]:
     """All questions, oldest first."""
     return [Question(*row) for row in db.execute(f"SELECT {_FIELDS} FROM questions ORDER BY id")]  # noqa: S608
+
+
+def of_numbers(db: sqlite3.Connection, numbers: Sequence[int]) -> list[Question]:
+    """The questions of these numbers that are stored, oldest first."""
+    sql = f"SELECT {_FIELDS} FROM questions WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"  # noqa: S608
+    return [Question(*row) for row in db.execute(sql, (json.dumps(list(numbers)),))]
 
 
 def close(db: sqlite3.Connection, number: int, state: str, answer: str = "") -> bool:

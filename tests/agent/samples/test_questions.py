@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fedge_agent.config.schema import Questions
+from fedge_agent.samples import question_table
 from fedge_agent.samples.label_book import LabelBook, Subject
 from fedge_agent.samples.question import Question, key_of, why_not_now
 from fedge_agent.samples.question_book import QuestionBook
@@ -149,6 +150,29 @@ def test_questions_survive_a_restart_and_are_sent_once(site: Site) -> None:
     for _ in range(3):
         site.book._round()
     assert site.sent[1:] == [(f"question-{T0 + 10 * S}", "skipped")]
+
+
+def test_each_second_only_what_may_change_is_read_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.put(10, 20)
+    site.book.ask(question(T0 + 10 * S))
+    site.book.ask(question(T0 + 20 * S))
+    for _ in range(2):
+        site.book._round()
+    read = []
+    all_of = question_table.all_of
+    monkeypatch.setattr(question_table, "all_of", lambda db: read.append(1) or all_of(db))  # type: ignore[func-returns-value]
+    for _ in range(5):
+        site.book._round()
+    assert read == []
+    change(site.path, "UPDATE questions SET state = 'skipped' WHERE id = 2")  # another process
+    site.book._round()
+    assert site.sent[2:] == [(f"question-{T0 + 20 * S}", "skipped")]
+    assert [q.state for q in site.book.of("m")] == ["open", "skipped"]
+    site.book._round()  # notes that the outputs have it
+    assert [q.sent for q in site.book.of("m")] == [1, 2]
+    change(site.path, "DELETE FROM questions WHERE id = 1")
+    site.book._round()
+    assert [q.id for q in site.book.of("m")] == [2]
 
 
 def test_a_question_that_outputs_may_not_have_is_sent_again_after_a_kill(site: Site) -> None:
