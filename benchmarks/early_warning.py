@@ -105,7 +105,7 @@ def decisions(track: recordings.Track, serving: Serving, run: RunLimit) -> Itera
         )
         for window in made.push(batch):
             if window.missing <= MAX_MISSING:
-                limit = run.limit(serving.limit("m"), 1, window.end_ns)
+                limit = run.limit(serving.limit("m"), "", window.end_ns)
                 said = serving.decide(prepare(window.values), limit)
                 told = (said.score, limit.score, said.label, window.missing, 0.0)
                 yield Decision("m", "f", 1, window.end_ns, *told)

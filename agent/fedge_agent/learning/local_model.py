@@ -437,6 +437,7 @@ class LocalModel:
         sure, session = bounds or Intervals(), self._session(blend)
         how = None if calibrated is None else calibrated.calibration
         made = Serving(session, graph.card, version, scale, limit, graph.gives_probabilities, limits, sure, how)
+        made.scale_of_scores = made_of.hex()[:16]
         made.past, made.below = self._past(made), self._below_faults(blend, scale)
         self._by_one_before, made.session.by_one = self.decided_by_one, 0
         self.own_share, self.left_to_release = None if blend.own is None else blend.share, blend.left_to_release

@@ -73,6 +73,7 @@ class Serving:
     ) -> None:
         self.session, self.card, self.release, self.scale = session, card, release, scale
         self.limits, self._default = limits, limit
+        self.scale_of_scores = ""  # names what decides and its standardisation: others give scores of another scale
         self.below: Mapping[str, float] = {}  # by asset: scores of confirmed faults, which no move lifts a limit above
         self.past: Mapping[str, Sequence[tuple[int, Mapping[str, float]]]] = {}
         self._margins, self.bounds_hold_for = intervals.margins, intervals.hold_for

@@ -117,12 +117,12 @@ class Decider:
 
     def pass_over(self, window: Window) -> None:
         """Note a window that nothing decides on yet: a limit that comes later is made from its run."""
-        self.run.limit(UNKNOWN, 0, window.end_ns)
+        self.run.limit(UNKNOWN, "", window.end_ns)
 
     def decide(self, serving: Serving, window: Window, features: NDArray[Any], context: dict[str, str]) -> Decision:
         """The decision on a window by what serves; its latency is measured last."""
         now = self._moved(serving)
-        limit = self.run.limit(now.limit, serving.release, window.end_ns, now.highest)
+        limit = self.run.limit(now.limit, serving.scale_of_scores, window.end_ns, now.highest)
         scored = serving.decide(features, limit)
         left = self._look_ahead(serving, window.end_ns, scored) if scored.values and self._follows_trends else None
         return Decision(

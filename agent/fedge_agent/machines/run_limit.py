@@ -5,8 +5,11 @@ A limit promises how rarely normal windows exceed it, but only on the runs that 
 product or machine has another level. So the first `FIRST` windows of a new run that do not overlap are compared with
 the limit times `bound`; then the limit is multiplied by the ratio of their median score to the median of the windows
 that it was made from, at least 1 and at most `bound`. From then on it stays while the run lasts: a fault that grows is
-not learnt away, however slowly. Windows above the limit in use, and of an open event, teach nothing. A run whose ratio
+not learnt away, however slowly. Windows above the limit in use, and of an open event, are not used. A run whose ratio
 is beyond the bound is not like those that the limit was made from, and that is said (`unlike`).
+
+Another release, own model or standardisation has scores of another scale; then the ratio of the run stays as it is.
+A limit that is made anew on the same scale, from this run too, needs less raising.
 
 A run ends with a gap as it ends a unit (`samples.units`). The only clock is the source's.
 """
@@ -26,7 +29,7 @@ from ..samples.units import GAP_STEPS, GAP_WINDOWS
 FIRST = 6.0  # windows of a new run that share no samples
 PER_WINDOW = 12  # scores that are noted in the time of a window, at most
 LEAST_SCORE = 1e-12
-FAR = 1000.0  # a level that is more times higher is not told apart
+FAR = 1000.0  # the highest ratio that is stated
 BEYOND_ALL = 700.0  # level of a run of which most scores were above the limit times the bound
 
 
@@ -37,12 +40,12 @@ class RunState(msgspec.Struct, frozen=True):
     last_ns: int = 0  # end of the newest window; 0: there was none
     is_new: bool = False  # the limit was not made from this run
     apart: float = 0.0  # windows that share no samples so far
-    beyond: int = 0  # scores that taught nothing, as they were above the limit in use or of an open event
-    logs: tuple[float, ...] = ()  # logarithms of the first scores, until `level` is known
-    level: float | None = None  # logarithm of their median
+    beyond: int = 0  # scores that were not used, as they were above the limit in use or of an open event
+    ratios: tuple[float, ...] = ()  # logarithms of the first scores by `Limit.middle`, until `level` is known
+    level: float | None = None  # logarithm of the median score, on the scale of `scale`
     since_ns: int = 0  # end of the first window
     noted_ns: int = 0  # end of the last window whose score was noted
-    release: int = 0  # whose scores these are
+    scale: str = ""  # whose scores these are, see `Serving.scale_of_scores`
     ratio: float = 1.0  # of their median to that of the windows the limit was made from
 
 
@@ -86,18 +89,18 @@ class RunLimit:
         """Continue from a stored state."""
         self._state, self._last_ns, self._of = state, state.last_ns, None
 
-    def limit(self, released: Limit, release: int, time_ns: int, most: float = math.inf) -> Limit:
-        """The limit of the window that ends then, from the one that was released with `release`.
+    def limit(self, released: Limit, scale: str, time_ns: int, most: float = math.inf) -> Limit:
+        """The limit of the window that ends then, from the one that was released.
 
-        most: no run raises a limit above that: the score of a confirmed fault.
+        scale: names the scale of the scores; most: no run raises a limit above that: the score of a confirmed fault.
         """
         self._most = most
         last, self._last_ns = self._last_ns, time_ns
         if not last or time_ns - self._span - last > self._gap:
-            self._state = RunState(is_new=_is_usable(released), since_ns=time_ns, release=release)
+            self._state = RunState(is_new=_is_usable(released), since_ns=time_ns, scale=scale)
             self._of = None
         if released is not self._of:
-            self._take(released, release)
+            self._take(released, scale)
         return self._now
 
     def learn(self, score: float, time_ns: int, is_open: bool) -> float | None:
@@ -109,18 +112,23 @@ class RunLimit:
         was, released = self._state, self._of
         if not was.is_new or was.level is not None or not math.isfinite(score):
             return None
+        if released is None or not _is_usable(released):
+            return None
         since = time_ns - was.noted_ns
         if was.noted_ns and 0 <= since < self._span / PER_WINDOW:
             return None
         apart = was.apart + (min(1.0, abs(since) / self._span) if was.noted_ns else 1.0)
-        teaches = score <= self._now.score and not is_open
-        logs = (*was.logs, round(math.log(max(score, LEAST_SCORE)), 4)) if teaches else was.logs
-        beyond = was.beyond + (not teaches)
+        used, middle = score <= self._now.score and not is_open, math.log(released.middle)
+        ratios = (*was.ratios, round(math.log(max(score, LEAST_SCORE)) - middle, 4)) if used else was.ratios
+        beyond = was.beyond + (not used)
         level = None
         if apart >= FIRST:
-            level, logs, self._of = median(logs) if len(logs) >= beyond else BEYOND_ALL, (), None
-        self._state = msgspec.structs.replace(was, apart=apart, beyond=beyond, logs=logs, level=level, noted_ns=time_ns)
-        return None if level is None or released is None else self._unlike(released)
+            level = middle + median(ratios) if ratios and len(ratios) >= beyond else BEYOND_ALL
+            ratios, self._of = (), None
+        self._state = msgspec.structs.replace(
+            was, apart=apart, beyond=beyond, ratios=ratios, level=level, noted_ns=time_ns
+        )
+        return None if level is None else self._unlike(released)
 
     def figures(self, released: Limit) -> Figures:
         """For the status page."""
@@ -133,15 +141,16 @@ class RunLimit:
         ratio = self._ratio(released)
         return min(ratio, FAR) if ratio is not None and ratio > self._bound > 1 else None
 
-    def _take(self, released: Limit, release: int) -> None:
+    def _take(self, released: Limit, scale: str) -> None:
         """Make the limit in use from another released one, or with what was learnt by now."""
         state = self._state
-        if state.level is not None and release != state.release and _is_usable(released):
-            # Scores of another release have another scale: the run stays as far above the others as it was.
-            state = msgspec.structs.replace(state, level=math.log(released.middle) + math.log(state.ratio))
+        if _is_usable(released):
+            if state.level is not None and scale != state.scale:  # the run stays as far above the others as it was
+                state = msgspec.structs.replace(state, level=math.log(released.middle) + math.log(state.ratio))
+            state = msgspec.structs.replace(state, scale=scale)
         self._state, self._of = state, released
         ratio = self._ratio(released)
-        self._state = msgspec.structs.replace(state, release=release, ratio=state.ratio if ratio is None else ratio)
+        self._state = msgspec.structs.replace(state, ratio=state.ratio if ratio is None else ratio)
         factor = self._factor(released)
         learning = factor > 1 and state.level is None
         score = max(released.score, min(released.score * factor, self._most))

@@ -43,7 +43,7 @@ def test_a_classifier_decides_without_any_window_of_the_site(card: Card, at_end:
     model, samples = begun(at_end, tmp_path, card)
     assert model.serving is not None and model.total == 0
     x = np.array([[1.5], [-0.5]], np.float32)
-    early = model.serving.decide(x)
+    early, scores = model.serving.decide(x), model.serving.scale_of_scores
     assert math.isfinite(early.score)
     rng = np.random.default_rng(0)
     for i in range(100):
@@ -56,6 +56,7 @@ def test_a_classifier_decides_without_any_window_of_the_site(card: Card, at_end:
     scale = model._adopted.standardisation.scale
     assert scale is not None and scale.bounds is not None  # of wild values, which samples alone tell
     assert model.serving.decide(x).score == pytest.approx(early.score)
+    assert model.serving.scale_of_scores != scores  # of the same release
 
 
 def test_an_anomaly_model_has_no_limit_before_it_has_windows(at_end: AtEnd, tmp_path: Path) -> None:

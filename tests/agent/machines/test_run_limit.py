@@ -22,13 +22,13 @@ class Machine:
     def __init__(self, bound: float = 4.0) -> None:
         self.run, self.at, self.limits = RunLimit(bound, SPAN, HOP), 1_000 * S, list[Limit]()
 
-    def windows(self, scores: np.ndarray | list[float], limit: Limit = RELEASED, release: int = 1) -> Limit:
+    def windows(self, scores: np.ndarray | list[float], limit: Limit = RELEASED, scale: str = "1") -> Limit:
         """Decide on windows; the limit of the last one."""
         for score in scores:
             self.at += HOP
-            self.limits.append(self.run.limit(limit, release, self.at))
+            self.limits.append(self.run.limit(limit, scale, self.at))
             self.run.learn(float(score), self.at, is_open=False)
-        return self.run.limit(limit, release, self.at)
+        return self.run.limit(limit, scale, self.at)
 
     def pause(self) -> None:
         self.at += 3600 * S
@@ -42,7 +42,7 @@ def level(factor: float, count: int = 80) -> np.ndarray:
 def test_a_new_run_has_the_limit_of_its_level_after_its_first_windows() -> None:
     machine = Machine()
     assert machine.windows(level(2.0)).score == pytest.approx(2 * 2.5, rel=0.15)
-    assert not machine.run.limit(RELEASED, 1, machine.at).provisional
+    assert not machine.run.limit(RELEASED, "1", machine.at).provisional
     figures = machine.run.figures(RELEASED)
     assert figures.windows >= FIRST and figures.released == 2.5 and figures.unlike is None
     assert figures.factor == pytest.approx(2, rel=0.15)
@@ -69,7 +69,7 @@ def test_a_run_far_from_all_others_gets_no_more_than_the_bound_and_is_said_to_be
 def test_the_window_that_shows_it_says_so_once() -> None:
     run, told = RunLimit(4.0, SPAN, HOP), []
     for i, score in enumerate(level(6.0)):
-        run.limit(RELEASED, 1, (1000 + 5 * i) * S)
+        run.limit(RELEASED, "1", (1000 + 5 * i) * S)
         told.append(run.learn(float(score), (1000 + 5 * i) * S, is_open=False))
     (ratio,) = [r for r in told if r is not None]
     assert ratio > 4 and run.since_ns == 1000 * S
@@ -93,11 +93,11 @@ def test_the_next_run_begins_again_and_a_short_gap_ends_none() -> None:
     assert machine.windows(level(1.0)).score == pytest.approx(2.5, rel=0.15)
 
 
-def test_windows_of_an_open_event_teach_nothing() -> None:
+def test_windows_of_an_open_event_are_not_used() -> None:
     machine = Machine()
     for score in level(2.0):
         machine.at += HOP
-        machine.run.limit(RELEASED, 1, machine.at)
+        machine.run.limit(RELEASED, "1", machine.at)
         machine.run.learn(float(score), machine.at, is_open=True)
     assert machine.run.figures(RELEASED).unlike is not None  # nothing of it is known to be normal
 
@@ -110,11 +110,27 @@ def test_the_run_that_a_limit_was_made_from_keeps_it() -> None:
     assert machine.windows(level(1.0)[:1]).score == 10.0
 
 
+def test_scores_of_two_scales_are_not_compared_while_the_first_windows_are_seen() -> None:
+    """The own model was trained again in between, with the same release."""
+    other = Limit(0.25, middle=0.1, independent=300.0)
+    machine = Machine()
+    machine.windows(level(2.0, 30))
+    assert machine.windows(level(0.2), other, scale="2").score == pytest.approx(2 * 0.25, rel=0.15)
+
+
+def test_a_scale_that_changes_while_there_is_no_limit_is_not_missed() -> None:
+    machine = Machine()
+    factor = machine.windows(level(2.0)).score / 2.5
+    machine.windows(level(0.2, 5), Limit(float("inf")), scale="2")
+    other = Limit(0.25, middle=0.1, independent=300.0)
+    assert machine.windows(level(0.2), other, scale="2").score == pytest.approx(0.25 * factor)
+
+
 def test_another_release_changes_the_scale_of_scores_and_not_how_far_the_run_is_above_others() -> None:
     machine = Machine()
     factor = machine.windows(level(2.0)).score / 2.5
     other = Limit(0.5, middle=0.1, independent=300.0)
-    assert machine.windows(level(0.2), other, release=2).score == pytest.approx(0.5 * factor)
+    assert machine.windows(level(0.2), other, scale="2").score == pytest.approx(0.5 * factor)
 
 
 def test_a_limit_made_anew_from_this_run_too_needs_less_raising() -> None:
@@ -158,8 +174,8 @@ def test_no_run_raises_a_limit_above_the_score_of_a_confirmed_fault() -> None:
     machine = Machine()
     machine.windows(level(2.0))
     machine.pause()
-    assert machine.run.limit(RELEASED, 1, machine.at, most=3.0).score == 3.0
-    assert machine.run.limit(Limit(2.5, middle=1.0), 1, machine.at, most=1.0).score == 2.5
+    assert machine.run.limit(RELEASED, "1", machine.at, most=3.0).score == 3.0
+    assert machine.run.limit(Limit(2.5, middle=1.0), "1", machine.at, most=1.0).score == 2.5
 
 
 def test_a_checkpoint_of_an_earlier_version_is_read() -> None:
