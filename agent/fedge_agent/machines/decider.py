@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..config.schema import AssetConfig, ModelConfig
 from ..learning import closing_codes
-from ..learning.limits import UNKNOWN, Limit
+from ..learning.limits import Limit
 from ..learning.moved_limit import highest, moved
 from ..learning.serving import Scored, Serving
 from ..samples.closings import Closing
@@ -116,8 +116,8 @@ class Decider:
         return {"learnt": now.learnt.score, "factor": factor, **counts, "text": move.text(factor)}
 
     def pass_over(self, window: Window) -> None:
-        """Note a window that nothing decides on yet: a limit that comes later is made from its run."""
-        self.run.limit(UNKNOWN, "", window.end_ns)
+        """Note a window that nothing decides on yet."""
+        self.run.pass_over(window.end_ns)
 
     def decide(self, serving: Serving, window: Window, features: NDArray[Any], context: dict[str, str]) -> Decision:
         """The decision on a window by what serves; its latency is measured last."""

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import msgspec
 from fedge_models.system.structs import known
 
-from ..learning.limits import Limit
+from ..learning.limits import UNKNOWN, Limit
 from ..samples.units import GAP_STEPS, GAP_WINDOWS
 
 FIRST = 6.0  # windows of a new run that share no samples
@@ -47,6 +47,7 @@ class RunState(msgspec.Struct, frozen=True):
     noted_ns: int = 0  # end of the last window whose score was noted
     scale: str = ""  # whose scores these are, see `Serving.scale_of_scores`
     ratio: float = 1.0  # of their median to that of the windows the limit was made from
+    passed_ns: int = 0  # end of the newest window that came before anything decided: the limit was made from these
 
 
 class Figures(NamedTuple):
@@ -70,6 +71,7 @@ class RunLimit:
         self._bound, self._span = bound, max(1, span_ns)
         self._gap = max(GAP_STEPS * hop_ns, GAP_WINDOWS * span_ns)
         self._last_ns = 0  # of the newest window; else the state would be made anew with each
+        self._passed_ns = 0
         self._most = math.inf
         self._of: Limit | None = None  # what `_now` was made from
         self._now = Limit(math.inf)
@@ -78,7 +80,7 @@ class RunLimit:
     @property
     def state(self) -> RunState:
         """The state to store."""
-        return msgspec.structs.replace(self._state, last_ns=self._last_ns)
+        return msgspec.structs.replace(self._state, last_ns=self._last_ns, passed_ns=self._passed_ns)
 
     @property
     def since_ns(self) -> int:
@@ -87,7 +89,12 @@ class RunLimit:
 
     def resume(self, state: RunState) -> None:
         """Continue from a stored state."""
-        self._state, self._last_ns, self._of = state, state.last_ns, None
+        self._state, self._last_ns, self._passed_ns, self._of = state, state.last_ns, state.passed_ns, None
+
+    def pass_over(self, time_ns: int) -> None:
+        """Note the end of a window that nothing decides on yet: a limit that comes later is made from its run."""
+        self.limit(UNKNOWN, "", time_ns)
+        self._passed_ns = max(self._passed_ns, time_ns)
 
     def limit(self, released: Limit, scale: str, time_ns: int, most: float = math.inf) -> Limit:
         """The limit of the window that ends then, from the one that was released.
@@ -97,7 +104,8 @@ class RunLimit:
         self._most = most
         last, self._last_ns = self._last_ns, time_ns
         if not last or time_ns - self._span - last > self._gap:
-            self._state = RunState(is_new=_is_usable(released), since_ns=time_ns, scale=scale)
+            is_new = _is_usable(released) and time_ns > self._passed_ns
+            self._state = RunState(is_new=is_new, since_ns=time_ns, scale=scale)
             self._of = None
         if released is not self._of:
             self._take(released, scale)

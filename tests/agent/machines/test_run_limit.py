@@ -110,6 +110,26 @@ def test_the_run_that_a_limit_was_made_from_keeps_it() -> None:
     assert machine.windows(level(1.0)[:1]).score == 10.0
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_runs_of_a_stored_past_that_the_limit_was_made_from_keep_it(restarts: bool) -> None:
+    """They are read before anything decides, and decided on once something does: their times come again."""
+    machine = Machine()
+    for _ in range(3):
+        for _ in range(80):
+            machine.at += HOP
+            machine.run.pass_over(machine.at)
+        machine.pause()
+    after, machine.at = machine.at, 1_000 * S
+    if restarts:
+        stored, machine.run = machine.run.state, RunLimit(4.0, SPAN, HOP)
+        machine.run.resume(stored)
+    for _ in range(3):
+        machine.windows(level(2.0))
+        machine.pause()
+    assert {limit.score for limit in machine.limits} == {2.5}
+    assert machine.at == after and machine.windows(level(2.0)[:1]).score == 10.0  # the next run is a new one
+
+
 def test_scores_of_two_scales_are_not_compared_while_the_first_windows_are_seen() -> None:
     """The own model was trained again in between, with the same release."""
     other = Limit(0.25, middle=0.1, independent=300.0)
