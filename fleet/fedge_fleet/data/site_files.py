@@ -51,6 +51,11 @@ def name_of(path: Path) -> str:
     name = path.resolve().name
     while path.is_file() and Path(name).suffix.lower() in TABLES:
         name = Path(name).stem
+    return cleaned(name)
+
+
+def cleaned(name: str) -> str:
+    """A name in characters that a gateway's may have."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")
     return (name if name[:1].isalnum() else f"site-{name}")[:LONGEST]
 

@@ -163,7 +163,11 @@ class _Seed:
 
     def _judged(self, sites: dict[str, Windows], at: Callable[[str], Model]) -> Judged:
         evaluator = Evaluator(self.fleet.problem, self.fleet.graph, self.fleet.judged(sites))
-        return Judged(evaluator.sites(at), evaluator.overall(at))
+        scores = evaluator.sites(at)
+        # Each site has a model of its own here: on one class it needs no input to be right, so rows together tell
+        # nothing where no site can be scored by itself.
+        known = bool(scores) or self.fleet.problem.pooled
+        return Judged(scores, evaluator.overall(at) if known else float("nan"))
 
     def _served(self, made: SiteModels, sites: dict[str, Windows]) -> dict[str, Blend]:
         """What decides at each site, as a gateway makes it: tuned where that helps, mixed with its own model."""

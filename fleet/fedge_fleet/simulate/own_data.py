@@ -8,6 +8,7 @@ aggregator are the real ones, with their default settings. Networks, disks and c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,7 @@ from fedge_models.training.objective import check_labels
 from fedge_models.training.outliers import finite_rows
 from numpy.typing import ArrayLike, NDArray
 
-from ..data import site_checks, site_rows, units
+from ..data import site_checks, site_files, site_rows, units
 from ..data.site_rows import SiteRows
 from . import production, study_page, study_text
 from .bench import Judged
@@ -159,9 +160,20 @@ def simulate_federation(
     if training is not None:
         table["training"] = {**msgspec.structs.asdict(training), **keys.get("training", {})}
     config = settings.convert(table, Config, WHERE)
+    _check_names(sites)
     rows = read_sites(sites, TrainableGraph.load(body), config)
     study = compare_sites(rows, body, config, WHERE, workers, look)
     return Comparison(study, study.own_run(seed).weights)
+
+
+def _check_names(sites: Mapping[Any, Any]) -> None:
+    """Raise DataError for names that a gateway cannot have."""
+    for name in sites:
+        if not isinstance(name, str) or not re.fullmatch(settings.NAME, name):
+            raise DataError(
+                f"site {name!a}: not a name that a gateway may have: up to {site_files.LONGEST} letters, digits, "
+                f"'.', '_' and '-', a letter or digit first; call it {site_files.cleaned(str(name))!r}"
+            )
 
 
 def read_sites(

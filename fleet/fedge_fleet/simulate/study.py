@@ -184,16 +184,18 @@ class Study:
         )
 
     def attacked(self, rule: str, attack: str, hostile: int) -> Attacked | None:
-        """What an attack leaves under a rule; None where it was not, or could not be, run."""
-        runs = {s: f for s in self.seeds if (f := self.found.get((rule, attack, hostile, s))) and not f.failed}
-        if not runs:
-            return None
+        """What an attack leaves under a rule; None where it was not run, or with no seed an honest site is judged."""
+        ran = self._attacked_runs(rule, attack, hostile)
 
         def of(judged: Judged, seed: int) -> float:
-            """The mean over the sites that are honest in this run."""
-            sites = runs[seed].serves.sites
+            """The mean over the sites that are honest in this run; NaN where none of them can be judged."""
+            sites = ran[seed].serves.sites
             kept = [v for n, v in judged.sites.items() if n in sites]
-            return float(np.nanmean(kept)) if kept else judged.overall
+            return float(np.nanmean(kept)) if kept else float("nan") if judged.sites else judged.overall
+
+        runs = {s: f for s, f in ran.items() if np.isfinite(of(f.serves, s) - of(self.lines[s].alone, s))}
+        if not runs:
+            return None
 
         def mean(at: Callable[[int], float]) -> float:
             return estimate([at(s) for s in runs], 0).mean
@@ -213,6 +215,17 @@ class Study:
             mean(lambda s: runs[s].backdoor),
             mean(lambda s: len({*runs[s].quarantined} & {*runs[s].hostile}) / max(1, len(runs[s].hostile))),
         )
+
+    def _attacked_runs(self, rule: str, attack: str, hostile: int) -> dict[int, Found]:
+        """The runs of an attack under a rule, by seed."""
+        return {s: f for s in self.seeds if (f := self.found.get((rule, attack, hostile, s))) and not f.failed}
+
+    def not_judged(self) -> list[str]:
+        """Attacks that were run, and by which no honest site is judged under any rule."""
+        ran = [
+            (a, k) for k in self.hostile for a in self.attacks if any(self._attacked_runs(r, a, k) for r in self.rules)
+        ]
+        return [f"{a}, {k} hostile" for a, k in ran if all(self.attacked(r, a, k) is None for r in self.rules)]
 
     def all_attacked(self, rule: str) -> list[Attacked]:
         """What every attack leaves under a rule."""

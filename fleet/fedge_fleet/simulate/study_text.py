@@ -42,6 +42,8 @@ def remarks(study: Study) -> list[str]:
         found.append(f"fewer than {FEW} samples to judge by, so figures are rough: {listed(few)}")
     found += [f"{n}: judged with {k} of {len(study.seeds)} seeds" for n, k in study.judged_with().items() if k]
     found += [f"left out at {name}: {count:,} samples" for name, count in study.left_out.items() if count]
+    if unknown := study.not_judged():
+        found.append(f"attacks that no honest site is judged under, in any seed: {listed(unknown)}")
     found += [f"not run: {what}: {why}" for what, why in study.failed().items()]
     found += [f"{d.key} = {d.here} (a gateway's or aggregator's default: {d.default})" for d in study.differences]
     return found

@@ -155,6 +155,8 @@ def _attack(study: Study) -> str:
     if worst is None:
         if len(study.sites) < 3:
             return "Not tried: with two sites nobody can tell which of the two is hostile."
+        if study.not_judged():
+            return "These data cannot tell: every site that can be judged was among the hostile ones; try more --seeds."
         return "Not tried here: add --compare."
     tried = len({f.attack for f in study.all_attacked(study.main)})
     many = f"{worst.hostile} of {len(study.sites)} sites hostile, the worst of {counted(tried, 'attack')}"

@@ -104,6 +104,30 @@ def test_what_does_not_fit_is_named(
         fedge_fleet.simulate_federation(sites, MODEL, rounds=1, **keys)
 
 
+def of_one_class(seed: int, label: int) -> fedge_fleet.Site:
+    rows = np.random.default_rng(seed).standard_normal((100, 2)).astype(np.float32)
+    return fedge_fleet.Site(rows + (2 if label else -2), np.full(100, label))
+
+
+def test_sites_of_one_class_each_tell_nothing_of_joining() -> None:
+    """Alone, each names its one class: that all rows together are then right says nothing of the sites."""
+    sites = {f"s{k}": of_one_class(k, k % 2) for k in range(3)}
+    found = fedge_fleet.simulate_federation(sites, MODEL, rounds=2, seeds=2)
+    assert found.verdict.sentences[0].answer.startswith("These data cannot tell: at no site")
+    assert found.verdict.rule is None and set(found.verdict.unknown) == set(sites)
+    assert np.isnan([found.study.alone(), found.study.score("default")]).all() and "1.000" not in str(found)
+
+
+@pytest.mark.parametrize("name", ["Werk 1", "M\u00fcller", "a\nnote: b\x1b[31m", "a" * 65, "", 7])
+def test_a_name_that_no_gateway_may_have_is_refused_with_one_that_it_may(name: Any) -> None:
+    with pytest.raises(DataError, match="not a name that a gateway may have") as refused:
+        fedge_fleet.simulate_federation({name: site(0), "b": site(1)}, MODEL, rounds=1)
+    text = str(refused.value)
+    assert ascii(name) in text and text.isprintable() and text.isascii()
+    better = text.rpartition("'")[0].rpartition("'")[2]
+    assert fedge_fleet.simulate_federation({better: site(0), "b": site(1)}, MODEL, rounds=1).alone
+
+
 def test_values_far_from_zero_with_small_changes_are_learnt_from_as_gateways_do() -> None:
     """A counter, or a time: float32 would hold none of its changes."""
     near = {f"s{i}": site(i) for i in range(2)}

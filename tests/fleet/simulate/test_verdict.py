@@ -12,6 +12,7 @@ from fedge_fleet.simulate.estimate import estimate
 from fedge_fleet.simulate.rule_choice import DEFAULT, UNPROTECTED
 from fedge_fleet.simulate.study import Study, hostile_numbers
 from fedge_fleet.simulate.study_page import render
+from fedge_fleet.simulate.study_text import remarks
 from fedge_fleet.simulate.verdict import judge
 from fedge_models.graph.card import Card, Channel, WindowSpec
 
@@ -145,6 +146,29 @@ def test_an_attack_is_compared_with_being_alone() -> None:
         "Among 5 sites the rule by itself holds against no hostile site; what bounds the harm is each site's own model"
     )
     assert few in answers(study(0.7, {DEFAULT: 0.8}, {DEFAULT: 0.78}))
+
+
+def test_a_seed_whose_honest_sites_cannot_be_judged_is_left_out_of_an_attack() -> None:
+    """Only a can be judged, and with seed 0 it is the hostile one."""
+    made = study(0.7, {DEFAULT: 0.8}, {DEFAULT: 0.6}, seeds=3)
+    for lines in made.lines.values():
+        for name in SITES[1:]:
+            del lines.alone.sites[name]
+    for key, run in made.found.items():
+        for name in SITES if key[1:] == ("alie", 1, 0) else SITES[1:]:
+            run.serves.sites.pop(name, None)
+        if not run.serves.sites:
+            object.__setattr__(run.serves, "overall", float("nan"))
+    object.__setattr__(made.lines[0].alone, "overall", 0.1)
+    attacked = made.attacked(DEFAULT, "alie", 1)
+    assert attacked is not None and attacked.gain.mean == pytest.approx(attacked.left - attacked.alone)
+    assert attacked.alone == pytest.approx(0.7, abs=0.01) and attacked.calm == pytest.approx(0.8, abs=0.01)
+    for seed in (1, 2):
+        made.found[DEFAULT, "alie", 1, seed].serves.sites.clear()
+        object.__setattr__(made.found[DEFAULT, "alie", 1, seed].serves, "overall", float("nan"))
+    assert made.attacked(DEFAULT, "alie", 1) is None and made.worst(DEFAULT) is None
+    assert "every site that can be judged was among the hostile ones" in answers(made)
+    assert "attacks that no honest site is judged under, in any seed: alie, 1 hostile" in remarks(made)
 
 
 def test_an_interval_grows_with_what_seeds_share_and_has_none_for_one() -> None:
