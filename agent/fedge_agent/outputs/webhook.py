@@ -93,7 +93,7 @@ class WebhookOutput(Output):
         headers = self._headers(event, known, {"Authorization": masking.HIDDEN} if signs else {})
         return {
             "method": "POST",
-            "url": masking.url(templates.fill_url(self._config.url, {}, known), texts),
+            "url": masking.origin(templates.fill_url(self._config.url, {}, known)),
             "headers": masking.headers(headers, [self._config.idempotency_header]),
             "body": masking.body(self._filled(event, known), texts),
         }

@@ -45,4 +45,5 @@ def words(gateway: str, name: str, table: Table, where: str) -> list[str]:
 def described(table: Table) -> str:
     """An output's type and address, without secrets."""
     at: Any = next((table[key] for key in ADDRESSES if key in table), "")
-    return f"{table['type']}, {masking.address(str(at))}" if at else str(table["type"])
+    show = masking.origin if table["type"] == "webhook" else masking.address
+    return f"{table['type']}, {show(str(at))}" if at else str(table["type"])

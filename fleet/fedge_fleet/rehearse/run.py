@@ -43,7 +43,7 @@ class Options(NamedTuple):
 
 def rehearse(root: Path, options: Options, say: Callable[[str], None]) -> Outcome:
     """Rehearse a folder. Raises StopError for what keeps it from starting."""
-    if options.keep is not None and options.keep.absolute().is_relative_to(root.absolute()):
+    if options.keep is not None and options.keep.resolve().is_relative_to(root.resolve()):
         raise ConfigError(f"--keep {options.keep}: lies in {root}, whose next rehearsal would take its files for yours")
     read = folder.read(root.absolute())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -23,6 +23,7 @@ from fedge_fleet.machines.mqtt_tags import messages
 from fedge_fleet.machines.opcua_tags import Step
 from fedge_fleet.rehearse import folder, loopback, masking, outputs, paces, plan, served, sources, toml_text
 from fedge_fleet.rehearse.plan import Plan
+from fedge_fleet.rehearse.run import Options, rehearse
 from fedge_fleet.rehearse.settings import GatewaySettings, ModelSettings, Settings, SourceSettings
 from fedge_models.errors import ConfigError, StopError
 from fedge_models.system import settings
@@ -320,6 +321,28 @@ ADDRESSES = {
 @pytest.mark.parametrize("text", ADDRESSES)
 def test_addresses_are_shown_without_secrets(text: str) -> None:
     assert masking.address(text) == ADDRESSES[text]
+
+
+def test_of_a_webhook_only_scheme_and_host_are_shown() -> None:
+    """Its path is a secret: who knows it can post."""
+    secret = "T000/B000/XyZ123"
+    for rest, shown in ((f"/services/{secret}", "/…"), (f"?u={secret}", "/…"), ("", "")):
+        table = {"type": "webhook", "url": f"https://hooks.example:8443{rest}"}
+        assert outputs.described(table) == f"webhook, https://hooks.example:8443{shown}"
+    (made,) = outputs.words("gw", "chat", {"type": "webhook", "url": f"https://hooks.example/{secret}"}, "gw.toml")
+    assert secret not in made and "https://hooks.example/…" in made
+
+
+def test_a_folder_to_keep_is_looked_for_where_its_path_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "user").mkdir()
+    monkeypatch.chdir(tmp_path / "user")
+    how = Options(None, 0, None, False, Path("../kept"))
+    with pytest.raises(ConfigError) as refused:
+        rehearse(Path(), how, print)  # it gets as far as the folder, which is empty
+    assert "--keep" not in str(refused.value)
+    (tmp_path / "link").symlink_to(tmp_path / "user")
+    with pytest.raises(ConfigError, match=r"--keep .*: lies in"):
+        rehearse(Path(), how._replace(keep=tmp_path / "link/kept"), print)
 
 
 def test_tables_survive_being_written_as_toml(tmp_path: Path) -> None:
