@@ -349,7 +349,7 @@ class Asset:
 
     def limit_in_use(self, serving: Serving) -> float:
         """What scores are compared with now. Any thread."""
-        return self._decider.run.figures(self._decider.limit(serving)).in_use
+        return self._decider.run_figures(serving).in_use
 
     def status(self) -> dict[str, Any]:
         """For the status page."""
@@ -421,7 +421,7 @@ class Asset:
         serving = self.participant.serving
         if serving is None or self._card is None or self._card.task != "anomaly":
             return None
-        return self._decider.run.figures(self._decider.limit(serving))._asdict()
+        return self._decider.run_figures(serving)._asdict()
 
     def _baseline(self) -> dict[str, Any] | None:
         """How far the baseline is, for the status page."""

@@ -21,7 +21,7 @@ from ..types import Decision, Window
 from ..windows.features import Preparation, bridge
 from .outlook import Left, Outlook
 from .pace import Pace
-from .run_limit import RunLimit
+from .run_limit import Figures, RunLimit
 
 # What no move lifts a limit above: the probability of a fault has an end.
 HIGHEST = {"anomaly": math.inf, "classify": 0.9, "multilabel": 1.0, "regress": 1.0}
@@ -103,6 +103,10 @@ class Decider:
         most = highest(own, bounds, serving.below.get(self._name, math.inf))
         self._in_use = _InUse(found, own, move, made, most)
         return self._in_use
+
+    def run_figures(self, serving: Serving) -> Figures:
+        """The limit as it was released, and as the run at hand moved it. Any thread."""
+        return self.run.figures(self.limit(serving))
 
     def limit_status(self, serving: Serving | None) -> dict[str, Any] | None:
         """How the limit is moved, for the status page; None where there is none, or it is configured."""

@@ -98,7 +98,7 @@ def test_a_new_run_lifts_a_limit_that_codes_raised_no_further_than_the_larger_bo
     assert features is not None
     assert decider.limit(served).score == 3.0  # codes alone
     decided = decider.decide(served, window, features, {})
-    assert decided.learnt == 2.0
+    assert decided.learnt == 2.0 and decider.run_figures(served).in_use == decided.threshold
     served.scale_of_scores, served.limits = "own model, trained again", {"pump": Limit(2.0, middle=1.0)}
     decider.decide(served, window, features, {})
     assert decider.run.state.scale == "own model, trained again"  # not only the release
