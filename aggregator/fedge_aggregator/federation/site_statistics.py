@@ -2,10 +2,10 @@
 """Statistics of sites: admitted, stored, and published over sites once enough of them contributed.
 
 Promises that a gateway sees of others only what `over_sites` makes of at least `statistics_sites` sites in one step,
-and that two things published one after the other differ by what at least `CHANGED` sites sent. A site counts once,
-whatever it claims. Sites in quarantine, revoked ones, and statistics older than `OLD_S` do not count. A site that
-leaves so, or comes back, is not one of the `CHANGED`: the next publication differs by it and by at least so many
-others. Where these send almost the same as before, the difference shows mostly the one that left.
+and that a column (a channel, or the score) is published again only when it differs by what at least `CHANGED` sites
+are in it: sites that came, that left, or whose histogram is another. The same histogram sent again is no change. A
+column with fewer changes keeps what was published of it. A site counts once, whatever it claims. Sites in quarantine,
+revoked ones, and statistics older than `OLD_S` do not count: they have left.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from fedge_models.messages.statistics import (
     SitesStatistics,
     SiteStatistics,
     decode_site,
+    decode_sites,
     encode_sites,
     max_statistics_bytes,
 )
@@ -33,11 +34,10 @@ from ..authority import Authority
 from ..config.schema import FederationConfig
 from ..store.statistics import Published, StatisticsRow
 from ..store.store import Model, Node, Store
+from . import statistics_basis
 
 logger = logging.getLogger(__name__)
 
-CHANGED = 3  # sites that must have sent something new before statistics are published again
-CHANGED_SHARE = 0.25  # of the sites, so that large federations do not publish all the time
 OLD_S = 30 * 86400.0
 LEAST_S = 60.0  # between two statistics of one node
 
@@ -124,28 +124,59 @@ class SharedStatistics:
             raise StaleError(f"statistics of {node} are of another model file: fetch the federation's")
 
     def _publish(self, now: float) -> None:
-        """Publish if enough sites contributed, and enough of them something new."""
-        rows = counting(self._store, self._model.federation, now)
-        changed = sum(not row.published for row in rows)
-        if changed < max(CHANGED, CHANGED_SHARE * len(rows)):
-            return
-        found = decoded(rows, len(self._names()) - 1)
-        channels = over_sites(found, len(self._names()), self._config.statistics_sites)
-        if not any(channels):
-            return
+        """Publish the columns that enough sites have, and enough of them changed; the others as they were."""
+        name, names = self._model.federation, self._names()
+        found = decoded(counting(self._store, name, now), len(names) - 1)
+        after = {node: statistics_basis.digests(of.channels) for node, of in found.items()}
+        before = self._basis(after)
+        anew = over_sites(found, len(names), self._config.statistics_sites)
+        due = [statistics_basis.due(before, after, column) for column in range(len(names))]
+        made = [is_due and summary is not None for is_due, summary in zip(due, anew, strict=True)]
+        if any(made):
+            kept = self._last_channels(len(names))
+            channels = tuple(new if is_due else old for is_due, new, old in zip(due, anew, kept, strict=True))
+            self._store_published(channels, len(found), statistics_basis.followed(before, after, made), now)
+
+    def _basis(self, after: statistics_basis.Basis) -> statistics_basis.Basis:
+        """What the published columns are made of; where it is not stored, what there is now: changes count from here.
+
+        Databases from before there were bases have published statistics without one.
+        """
+        stored = self._store.statistics.basis(self._model.federation)
+        if stored or not self._published.number:
+            return {node: statistics_basis.unpacked(row) for node, row in stored.items()}
+        known = [channel is not None for channel in self._last_channels(len(self._names()))]
+        basis = statistics_basis.followed({}, after, known)
+        self._store.statistics.put_basis(self._model.federation, _packed(basis))
+        return basis
+
+    def _last_channels(self, width: int) -> tuple[Summary | None, ...]:
+        """What is published of each column; nothing where the disk has damaged it, which is logged."""
+        if not self._published.number:
+            return (None,) * width
+        try:
+            return decode_sites(self._published.body, self._authority.release_key.public_key(), width - 1).channels
+        except RefusedError as e:
+            logger.error("published statistics of %s cannot be read: %s", self._model.federation, e)
+            return (None,) * width
+
+    def _store_published(
+        self, channels: tuple[Summary | None, ...], sites: int, basis: Mapping[str, list[bytes]], now: float
+    ) -> None:
+        """Sign and store what gateways may fetch from now on, and what it is made of."""
         number = self._published.number + 1
         message = SitesStatistics(
             federation=self._model.federation,
             graph=self._model.graph,
             number=number,
             created=int(now),
-            sites=len(found),
+            sites=sites,
             channels=channels,
         )
         made = Published(number, now, encode_sites(message, self._authority.release_key))
-        self._store.statistics.publish(self._model.federation, made, list(found))
+        self._store.statistics.publish(self._model.federation, made, sites, _packed(basis))
         self._published = made
-        logger.info("federation %s: statistics %d over %d sites", self._model.federation, number, len(found))
+        logger.info("federation %s: statistics %d over %d sites", self._model.federation, number, sites)
 
 
 def why_none(config: FederationConfig) -> str | None:
@@ -186,3 +217,7 @@ def over_sites(found: Mapping[str, SiteStatistics], width: int, least: int) -> t
     """Each column over the sites that have it, where at least `least` have."""
     of_column: list[list[Histogram]] = [[h for s in found.values() if (h := s.channels[i])] for i in range(width)]
     return tuple(summarise(column) if len(column) >= least else None for column in of_column)
+
+
+def _packed(basis: statistics_basis.Basis) -> dict[str, bytes]:
+    return {node: statistics_basis.packed(row) for node, row in basis.items()}

@@ -56,9 +56,12 @@ CREATE TABLE IF NOT EXISTS spent (federation TEXT PRIMARY KEY, data TEXT NOT NUL
 CREATE TABLE IF NOT EXISTS seen (federation TEXT PRIMARY KEY, data TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS site_statistics (
     federation TEXT, node TEXT, sequence INTEGER NOT NULL, digest BLOB NOT NULL, received REAL NOT NULL,
-    published INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (federation, node));
+    published INTEGER NOT NULL,  -- of no use any more, but older databases have it
+    body BLOB NOT NULL, PRIMARY KEY (federation, node));
 CREATE TABLE IF NOT EXISTS published_statistics (
     federation TEXT PRIMARY KEY, number INTEGER NOT NULL, created REAL NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS statistics_bases (  -- of sites that have left, too
+    federation TEXT, node TEXT, digests BLOB NOT NULL, PRIMARY KEY (federation, node)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS audit (
     id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, what TEXT NOT NULL, federation TEXT, node TEXT,
     release INTEGER, detail TEXT NOT NULL);

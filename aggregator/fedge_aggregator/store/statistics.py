@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from fedge_models.errors import ReplayError
@@ -21,7 +22,6 @@ class StatisticsRow(NamedTuple):
     node: str
     key: bytes  # Ed25519 public key of the node
     received: float  # Unix time, s
-    published: bool  # whether they are in what was published
     body: bytes
 
 
@@ -54,25 +54,35 @@ class Statistics:
                 raise ReplayError(
                     f"statistics {sequence} of node {node} are not above its last, {last}: a replay", last
                 )
-            values = (federation, node, sequence, digest, now, 0, body)
+            values = (federation, node, sequence, digest, now, 0, body)  # 0: see the schema
             db.execute("INSERT OR REPLACE INTO site_statistics VALUES (?, ?, ?, ?, ?, ?, ?)", values)
         return True
 
     def rows(self, federation: str) -> list[StatisticsRow]:
         """The newest statistics of each member that is not revoked, by name."""
-        sql = f"SELECT node, key, received, site_statistics.published, body {_OPEN} ORDER BY node"  # a constant
-        return [StatisticsRow(n, k, r, bool(p), bytes(b)) for n, k, r, p, b in self._database.all(sql, federation)]
+        sql = f"SELECT node, key, received, body {_OPEN} ORDER BY node"  # a constant
+        return [StatisticsRow(n, k, r, bytes(b)) for n, k, r, b in self._database.all(sql, federation)]
 
     def published(self, federation: str) -> Published:
         """What was published last."""
         sql = "SELECT number, created, body FROM published_statistics WHERE federation = ?"
         return Published(*next(iter(self._database.all(sql, federation)), (0, 0.0, b"")))
 
-    def publish(self, federation: str, made: Published, nodes: list[str]) -> None:
-        """Store what is published from now on, and that it contains what these nodes sent."""
+    def basis(self, federation: str) -> dict[str, bytes]:
+        """What each site's part in the published statistics was, as digests; sites that have left since are in it."""
+        sql = "SELECT node, digests FROM statistics_bases WHERE federation = ?"
+        return {node: bytes(row) for node, row in self._database.all(sql, federation)}
+
+    def put_basis(self, federation: str, basis: Mapping[str, bytes]) -> None:
+        """Store what the published statistics are made of, in the place of what was stored."""
+        with self._database.transaction() as db:
+            db.execute("DELETE FROM statistics_bases WHERE federation = ?", (federation,))
+            rows = [(federation, node, row) for node, row in basis.items()]
+            db.executemany("INSERT INTO statistics_bases VALUES (?, ?, ?)", rows)
+
+    def publish(self, federation: str, made: Published, sites: int, basis: Mapping[str, bytes]) -> None:
+        """Store what is published from now on, over so many sites, and what it is made of."""
         with self._database.transaction() as db:
             db.execute("INSERT OR REPLACE INTO published_statistics VALUES (?, ?, ?, ?)", (federation, *made))
-            rows = [(federation, node) for node in nodes]
-            db.executemany("UPDATE site_statistics SET published = 1 WHERE federation = ? AND node = ?", rows)
-            detail = f"statistics {made.number} over {len(nodes)} sites"
-            record(db, made.created, "statistics", detail, federation)
+            self.put_basis(federation, basis)
+            record(db, made.created, "statistics", f"statistics {made.number} over {sites} sites", federation)

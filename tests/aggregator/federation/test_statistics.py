@@ -115,9 +115,76 @@ def test_what_is_published_next_differs_by_three_sites_at_least(sites: Sites) ->
     for name in "fg":
         sites.send(name)
         assert sites.bench.federation.statistics.number == 1
+    sites.levels["a"] += 5
     sites.send("a")
     found = sites.fetch("a", have=1)
     assert found is not None and found.number == 2 and found.sites == 7
+
+
+def test_the_same_histograms_sent_again_are_no_change(sites: Sites) -> None:
+    """Else two gateways that send theirs again uncover the site that came: six times one minus five times the other."""
+    for name in "abcde":
+        sites.send(name)
+    sites.send("f")
+    for name in "abab":
+        assert sites.send(name)
+        assert sites.bench.federation.statistics.number == 1
+    for name in "ab":
+        sites.levels[name] += 5
+        sites.send(name)
+    assert sites.bench.federation.statistics.number == 2
+
+
+def test_a_column_that_two_sites_changed_stays_as_it_was_published(sites: Sites) -> None:
+    """A score that few sites have yet comes and goes apart from the channels."""
+    for name in "abcde":
+        sites.send(name, channels=(histogram(10), histogram(100), histogram(0)))
+    first = sites.fetch("a")
+    for name, score in (("f", histogram(5)), ("a", histogram(0)), ("b", histogram(0))):
+        sites.send(name, channels=(histogram(20), histogram(200), score))
+    second = sites.fetch("a")
+    assert first is not None and second is not None and (second.number, second.sites) == (2, 6)
+    assert second.channels[2] == first.channels[2] and second.channels[2] is not None
+    assert second.channels[0] is not None and second.channels[0].sites == 6
+    for name in "cd":
+        sites.send(name, channels=(histogram(10), histogram(100), histogram(2)))
+    third = sites.fetch("a")
+    assert third is not None and third.channels[2] is not None and third.channels[2].sites == 6
+    assert third.channels[0] == second.channels[0]  # c and d sent theirs again, nobody came or left
+
+
+def test_a_site_that_leaves_counts_as_one_that_changed(sites: Sites) -> None:
+    """Alone it is never what two publications differ by."""
+    for name in "abcdefg":
+        sites.send(name)
+    for name in "ab":  # f and g came after the first
+        sites.levels[name] += 5
+        sites.send(name)
+    number = sites.bench.federation.statistics.number
+    sites.bench.store.revoke("g", sites.bench.now)
+    for name in "abc":  # the same again
+        sites.send(name)
+        assert sites.bench.federation.statistics.number == number
+    sites.levels["c"] += 5
+    sites.send("c")
+    assert sites.bench.federation.statistics.number == number + 1
+    found = sites.fetch("a")
+    assert found is not None and found.channels[0] is not None and found.channels[0].sites == 6
+
+
+def test_statistics_whose_basis_is_not_known_change_from_what_there_is(sites: Sites) -> None:
+    for name in "abcde":
+        sites.send(name)
+    with sites.bench.store.transaction() as db:
+        db.execute("DELETE FROM statistics_bases")  # a database from before there were any
+    sites.bench.open()
+    for name in "abcabc":
+        sites.send(name)
+    assert sites.bench.federation.statistics.number == 1
+    for name in "abc":
+        sites.levels[name] += 5
+        sites.send(name)
+    assert sites.bench.federation.statistics.number == 2
 
 
 def test_extremes_of_single_sites_are_not_published(sites: Sites) -> None:
@@ -139,6 +206,7 @@ def test_three_hostile_sites_of_ten_do_not_shift_what_is_usual(sites: Sites, hos
     for name in NODES[7:]:
         sites.send(name, channels=(wild, wild, wild), windows=2**20)
     for name in "abc":
+        sites.levels[name] += 0.1
         sites.send(name)
     found = sites.fetch("a")
     assert found is not None and found.sites == 10 and found.channels[0] is not None
