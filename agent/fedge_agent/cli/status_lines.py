@@ -148,7 +148,10 @@ def _model(entry: dict[str, Any]) -> Line:
 
 def _left(labels: dict[str, float]) -> list[str]:
     """Labels that the release decides; with how much it counts where it sees them in samples of other labels."""
-    return [name if n == 1 else f"{name} (counts {n:.0%}, as it is seen where it is not)" for name, n in labels.items()]
+    return [
+        name if n == 1 else f"{name} (with {n:.0%} of its weight: the release reports it in samples of other labels)"
+        for name, n in labels.items()
+    ]
 
 
 def _statistics(entry: dict[str, Any]) -> str:

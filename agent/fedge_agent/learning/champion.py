@@ -6,9 +6,9 @@ as likely (Bayesian averaging over the weight of a mixture: Hoeting et al. 1999,
 is a half: neither a bad release nor a poor model of the site's own decides alone. Data that speak clearly move it to
 one of them.
 
-A class that the site has no samples of is left to the release, and held-back samples of other classes show how often it
-sees that class where it is not. What it gives the class counts so much less that such false alarms stay below
-`MOST_FALSE` on average: else a bad release would decide everything here by naming what the site has never met.
+A class that the site has no samples of is left to the release. Held-back samples of other classes show how often it
+reports that class wrongly. Its probability gets so small a weight there that these false alarms stay below `MOST_FALSE`
+on average: else a bad release would decide everything here by naming what the site has never met.
 
 Classes count alike, however rare they are: a fault is rare, and what the model is there for. An anomaly model has
 no labels of faults, so it is judged by how well its scores tell normal windows from copies in which faults are planted:
@@ -82,9 +82,9 @@ def _counts(graph: TrainableGraph, release: Floats, known: NDArray[np.bool_] | N
 
 
 def false_alarms(card: Card, release: Array, y: NDArray[Any], known: NDArray[np.bool_]) -> Array | None:
-    """How much the release's word counts of each class or label that is not known here (k,), 1 of the known ones.
+    """Return the weight of the release for each class or label that is not known here (k,); 1 for the known ones.
 
-    release: its logits (n, k) for held-back samples whose classes or labels are y. None: it counts whole.
+    release: its logits (n, k) for held-back samples whose classes or labels are y. None: all weights are 1.
     """
     if card.task == "classify":
         labels = y.astype(np.int64)

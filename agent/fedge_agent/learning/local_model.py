@@ -296,11 +296,11 @@ class LocalModel:
 
     # training
 
-    def usable(self, held: bool) -> Data:
-        """Standardised samples to train on, without wild ones; `held`: those to evaluate with."""
+    def usable(self, held: bool, divided_now: bool = True) -> Data:
+        """Standardised samples to train on, without wild ones; `held`: those to evaluate with. As `TrainingSet`'s."""
         scale = self._model.standardisation.scale
         assert scale is not None  # `can_train`
-        return self._model.data.usable(scale, held)
+        return self._model.data.usable(scale, held, divided_now)
 
     def train(self, base: Release, data: Data, rng: np.random.Generator) -> Trained:
         """Train on a release with `usable` data, evaluated on what is held back. Nothing that serves is changed."""
@@ -425,7 +425,7 @@ class LocalModel:
         if scale is None:
             return
         graph, weights, release = model.graph, model.weights.current().copy(), model.weights.release
-        held, others = self.usable(held=True), self.usable(held=False)
+        held, others = self.usable(held=True), self.usable(held=False, divided_now=False)
         own, recipe = None if release is None else model.own.weights, model.standardisation.recipe
         blend = model.choice.blend(weights, own, scale, recipe, others, held)
         made_of = made_for(blend.identity, scale, recipe)

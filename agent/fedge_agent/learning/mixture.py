@@ -25,10 +25,11 @@ LEAST = np.float32(1e-30)  # probability, of which the logarithm is taken
 class Mixing(NamedTuple):
     """How the two outputs become one; share: how much the own model counts, 0 to 1.
 
-    known: which classes or labels (k,) the own model has learnt and been judged by; of the others only the release
-    tells. None: all. probabilities: the outputs of a classifier are such, not logits; so is then the result.
-    counts: by which the release's probabilities of the others are multiplied (k,), as it sees them too often where they
-    are not (`champion.false_alarms`). None: they count whole.
+    known: which classes or labels (k,) the own model has learnt and been judged by; of the others only the release's
+    probability is used. None: all. probabilities: the outputs of a classifier are such, not logits, and so is the
+    result.
+    counts: weight of the release's probabilities of the others (k,), less than 1 where it reports them too often in
+    samples of other classes (`champion.false_alarms`). None: 1.
     """
 
     task: str
@@ -127,7 +128,7 @@ class Blend(NamedTuple):
 
     @property
     def left_to_release(self) -> dict[str, float]:
-        """Labels that the own model says nothing of, and how much the release's word counts there."""
+        """Labels that the own model says nothing of, and the weight of the release there."""
         if self.known is None or self.own is None or self.alone is self.release:
             return {}
         counts = np.ones(len(self.known)) if self.counts is None else self.counts.round(4)

@@ -130,7 +130,7 @@ class Serving:
         if self._calibrated is not None:
             slope, biases = self._calibrated
             if is_certain:
-                logits = [math.log(v) if v > LEAST_PROBABILITY else LEAST_LOG for v in logits]
+                logits = [LEAST_LOG if v <= LEAST_PROBABILITY else math.log(v) for v in logits]  # a NaN stays one
             logits, is_certain = [slope * v + b for v, b in zip(logits, biases, strict=True)], False
         highest = max(logits)
         label = self.card.labels[logits.index(highest)]

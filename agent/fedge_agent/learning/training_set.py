@@ -69,9 +69,13 @@ class TrainingSet:
         """Whether samples that could not be read can be by now."""
         return self.unread and self._samples.tables.problem is None
 
-    def usable(self, scale: Scale, held: bool) -> Data:
-        """Standardised samples to train on, without wild ones; `held`: those to evaluate with."""
-        task, found = self._card.task, self._load(held, scale.is_wide)
+    def usable(self, scale: Scale, held: bool, divided_now: bool = True) -> Data:
+        """Standardised samples to train on, without wild ones; `held`: those to evaluate with.
+
+        divided_now: whether they are divided into the two parts anew; else as at the last time, so that the other part
+        belongs to this one although samples came in between.
+        """
+        task, found = self._card.task, self._load(held, scale.is_wide, divided_now)
         if not held:
             self.newest_ns = int(found.times.max()) if len(found.times) else 0
         data = usable(task, self._with_units(found), self._are_labelled(found.assets))
@@ -115,13 +119,13 @@ class TrainingSet:
         since = self._samples.newest(self._name) - round(span_s * 1e9)
         yield from self._samples.history(self._name, self._shape, since, HISTORY, self._kind)
 
-    def _load(self, held: bool | None, wide: bool) -> Rows:
+    def _load(self, held: bool | None, wide: bool, divided_now: bool = True) -> Rows:
         """Samples of one part or (None) all that may be learnt from, before standardisation."""
         card = self._card
         # Values of a sample's label; 0: a class.
         targets = max(1, len(card.measured)) if card.task in ("regress", "multilabel") else 0
         try:
-            if held is not None:
+            if held is not None and divided_now:
                 self.divided = divide(self._samples.tables, self._name, card, self._holdout)
             found = self._samples.rows(self._name, self._shape, held, targets, self._kind, wide)
             if held is not None:  # what came meanwhile may belong to a unit of the other part

@@ -97,5 +97,5 @@ def test_what_the_own_model_knows_nothing_of_is_named(status: dict[str, Any]) ->
     left = {"broken": 1.0, "worn": 0.05}
     table["models"]["m"] |= {"own_share": 1.0, "left_to_release": left, "release": 7, "waits_for": None}
     text = "\n".join(map(str, lines(table, Path("gw.toml"))))
-    said = "broken, worn (counts 5%, as it is seen where it is not) left to the release for want of samples"
-    assert f"clearly worse here, {said}" in text
+    said = "broken, worn (with 5% of its weight: the release reports it in samples of other labels) left to the release"
+    assert f"clearly worse here, {said} for want of samples" in text

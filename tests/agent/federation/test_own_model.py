@@ -12,6 +12,7 @@ import pytest
 from fedge_agent.cli.status_lines import _model
 from fedge_agent.config.schema import Training
 from fedge_agent.federation.participant import Participant
+from fedge_agent.samples.sample_table import Sample
 from fedge_agent.samples.store import SampleStore
 from fedge_models.messages.release import Release, header_hash, weights_hash
 from fedge_models.privacy.budget import SitePrivacy
@@ -181,6 +182,19 @@ def test_the_aggregator_hears_the_share_but_not_with_privacy(at_end: AtEnd, tmp_
     private = site.participant(paid, LEARNS)
     private.step()
     assert not site.update().metrics and private.status()["own_share"] is not None
+
+
+def test_both_parts_of_what_serves_are_of_one_division(at_end: AtEnd, tmp_path: Path) -> None:
+    """A sample that comes between the two may begin a unit, by which those after it have other numbers."""
+    site = _site(at_end, tmp_path)
+    made = site.participant(training=LEARNS).model
+    before = made.usable(held=False)
+    made.usable(held=True)
+    site.samples.put(Sample("m", "another", 10**9, np.zeros(2, np.float32), 1, False))
+    site.samples.flush()
+    same = made.usable(held=False, divided_now=False)
+    assert np.array_equal(same.units, before.units) and "another" not in same.assets
+    assert "another" in [*made.usable(held=False).assets, *made.usable(held=True).assets]
 
 
 def test_status_says_in_words_what_decides(at_end: AtEnd, tmp_path: Path) -> None:

@@ -132,6 +132,8 @@ def test_what_serves_says_calibrated_probabilities_and_the_same_class(blend: Ble
     assert sure._class(probabilities, probabilities, plain.limit("m")).score == pytest.approx(1 - 0.25 / 0.38)
     nothing = np.array([1.0, 0.0, 0.0], np.float32)
     assert sure._class(nothing, nothing, plain.limit("m")).score == pytest.approx(0)
+    broken = np.full(3, np.nan, np.float32)
+    assert np.isnan(sure._class(broken, broken, plain.limit("m")).score)  # the machine is blind, not normal
 
 
 def test_status_says_what_it_is_and_what_it_gains(blend: Blend) -> None:
