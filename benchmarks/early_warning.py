@@ -53,7 +53,7 @@ START_NS = 1_700_000_000 * 10**9
 WHEN = When(min_gap=Seconds(600))
 WEEK_S = 7 * 86400
 MAX_MISSING = 0.1
-BOUND = 4.0  # `limit_bound`, the default
+BOUND = 4.0  # `limit_bound`, where runs differ
 SEEN_S = 400  # of an experiment, before its rate of alarms counts
 
 

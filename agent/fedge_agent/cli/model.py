@@ -82,7 +82,7 @@ def new(
     """Write a starter model for a federation.
 
     NAME is the federation's name, as in [model.NAME]. The model is small and untrained. Train it on recorded data with
-    `fedge-agent train`, or let a gateway serve and train it: file = "..." under [model.NAME].
+    `fedge-agent train`, let gateways of a federation train it, or serve it as it is: file = "..." under [model.NAME].
     """
     from fedge_models.graph.card import encode_card
     from fedge_models.graph.intake import read_card_file
@@ -106,7 +106,7 @@ def new(
     click.echo(f"{out}: written: {_summary(model)}")
     click.echo(f"Let gateways learn it together: fedge-aggregator model add {name} {out}")
     click.echo(f"Or train it on recorded data: fedge-agent train {out} --data DATA.csv --out {out}")
-    click.echo(f'Or serve and train it on this gateway: [model.{name}] file = "{out}"')
+    click.echo(f'Or serve it on this gateway as it is: [model.{name}] file = "{out}"')
     if any(tensor.name.startswith("ramp.") for tensor in model.graph.layout):
         click.echo("Its ramps want larger steps than the default: learning_rate = 0.01, clip_norm = 1, epochs = 1")
 

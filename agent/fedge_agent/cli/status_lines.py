@@ -239,4 +239,6 @@ def _update(entry: dict[str, Any]) -> str:
     """What became of a model's newest update."""
     update = entry["update"]
     text = f"update against release {update['base']} {update['outcome']}" if update else "no update yet"
+    if not update and not entry["readiness"]["trains"]:
+        text = "not trained here, as it belongs to no federation"
     return text if entry["asked"] else f"{text}, not asked to train in this round"

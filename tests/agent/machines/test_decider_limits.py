@@ -88,7 +88,7 @@ def test_a_configured_limit_and_a_bound_of_one_stay() -> None:
 def test_a_new_run_lifts_a_limit_that_codes_raised_no_further_than_the_larger_bound() -> None:
     machine = Machine()
     machine.close(*[False] * 60)
-    config = AssetConfig(model="m", channels={"a": TagConfig(source="s", tag="a")})
+    config = AssetConfig(model="m", channels={"a": TagConfig(source="s", tag="a")}, limit_bound=4.0)
     decider = Decider("pump", config, ModelConfig(), lambda: machine.found, adapts=True)
     served = serving(ANOMALY, 2.0)
     served.limits = {"pump": Limit(2.0, middle=1.0)}
@@ -118,7 +118,7 @@ class Interrupted(Window):
 
 
 def test_the_status_page_changes_no_decision_while_it_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = AssetConfig(model="m", channels={"a": TagConfig(source="s", tag="a")})
+    config = AssetConfig(model="m", channels={"a": TagConfig(source="s", tag="a")}, limit_bound=4.0)
     decider = Decider("pump", config, ModelConfig(), adapts=True)
     served, other = serving(ANOMALY, 2.0, below=5.0), serving(ANOMALY, 40.0)
     for one, limit in ((served, 2.0), (other, 40.0)):
