@@ -98,6 +98,8 @@ def choose(stored: Stored, holdout: float, how: Classes) -> Chosen:
         stretches[rows] = count + np.searchsorted(cuts, np.arange(len(rows)), side="right")
         count, days = count + len(cuts) + 1, days + of_days
     decided = _decide(stored, stretches, every, how)
+    if not every:
+        decided[decided == HOLD] = LEARN  # of another holdout before: it is learnt from now, and never judges later
     whole = _with_units(stored, decided, how)
     purposes = np.where(whole, np.maximum(decided, LEARN), stored.blocks)
     if not every:

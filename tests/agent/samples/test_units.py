@@ -139,6 +139,18 @@ def test_nothing_is_held_back_with_a_holdout_of_zero() -> None:
     assert not choose(stored(experiments(6)), 0.0, PER_ASSET).purposes.any()
 
 
+def test_a_holdout_that_was_set_to_zero_holds_nothing_back_that_was_held_before() -> None:
+    """At midnight, windows share samples with a held-back day; they are learnt from again."""
+    days = [("pump", 0, 4 * 17_280, 0)]
+    before = choose(stored(days), 0.2, PER_ASSET)
+    assert before.whole.any() and (before.purposes == NEITHER).any()
+    made = choose(stored(days, before.decided.tolist()), 0.0, PER_ASSET)
+    assert not made.purposes.any() and not made.whole.any() and made.summary.held == 0
+    assert made.summary.text() == "blocks of the same day only: 4 days so far, none held back whole"
+    again = choose(stored(days, made.decided.tolist()), 0.2, PER_ASSET)
+    assert not again.whole.any()  # it was learnt from, so it never judges later
+
+
 @pytest.mark.parametrize(("holdout", "held"), [(0.5, [1, 3, 5, 7]), (0.34, [2, 5])])
 def test_the_share_that_is_held_back(holdout: float, held: list[int]) -> None:
     assert whole_runs(choose(stored(experiments(8)), holdout, PER_ASSET), 100) == held
