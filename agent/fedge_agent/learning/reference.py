@@ -7,7 +7,7 @@ learnt from, which includes each regime of the machine. A block that stays withi
 shows one regime only.
 
 While the reference has not covered its baseline, its range grows with every block. Afterwards it may grow by `SLACK`
-beyond what it was then, and no further: a slow fault is not learnt away. What a person accepts as the new normal is
+beyond what it was then, and no further: a slow fault does not become normal. What a person accepts as the new normal is
 added by who watches (`widened`).
 """
 

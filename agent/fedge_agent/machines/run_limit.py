@@ -4,8 +4,8 @@
 A limit promises how rarely normal windows exceed it, but only on the runs that it was made from: the next experiment,
 product or machine has another level. So the first `FIRST` windows of a new run that do not overlap are compared with
 the limit times `bound`; then the limit is multiplied by the ratio of their median score to the median of the windows
-that it was made from, at least 1 and at most `bound`. From then on it stays while the run lasts: a fault that grows is
-not learnt away, however slowly. Windows above the limit in use, and of an open event, are not used. A run whose ratio
+that it was made from, at least 1 and at most `bound`. From then on it stays while the run lasts: a fault that grows
+does not raise it, however slowly. Windows above the limit in use, and of an open event, are not used. A run whose ratio
 is beyond the bound is not like those that the limit was made from, and that is said (`unlike`).
 
 Another release, own model or standardisation has scores of another scale; then the ratio of the run stays as it is.
