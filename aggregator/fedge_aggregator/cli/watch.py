@@ -36,7 +36,7 @@ def status(as_json: bool, config_path: Path) -> None:
     click.echo(f"listening on {table['address']}, up {table['uptime_s']:.0f} s")
     for name, entry in table["federations"].items():
         click.echo(f"{name}: release {entry['release']}, {entry['mode']}, {entry['rule']}; {entry['waiting']}")
-        click.echo(f"  {_holds(entry['holds'], len(entry['active']), entry['in_a_round'])}")
+        click.echo(f"  {_holds(entry)}")
         if entry["idle"]:
             click.echo(f"  no update from {idle_words(entry['idle'])}")
         for metric, summary in entry["evaluation"].items():
@@ -56,14 +56,20 @@ def _statistics(name: str, entry: dict[str, Any]) -> str:
     return f"statistics: of {counted(entry['sites'], 'site')}, {shown}; see: fedge-aggregator statistics {name}"
 
 
-def _holds(hostile: int, active: int, in_a_round: int) -> str:
-    """Against how many hostile gateways the rule holds, in words."""
+def _holds(entry: dict[str, Any]) -> str:
+    """Against how many hostile gateways the rule holds, in words: when all send, and when the deadline ends a round."""
+    active, hostile, all_ = len(entry["active"]), entry["holds"], entry["in_a_round"]
     if not active:
         return "no gateway is active"
+    if not all_:
+        return f"{counted(active, 'gateway')} active, and none sends updates"
     told = f"of {active} active gateways {hostile or 'none'} may be hostile"
-    if not hostile and in_a_round < FEWEST:
-        return f"{told}: no rule is robust among {in_a_round} updates, fewer than {FEWEST}; only trust looks at them"
-    return told
+    if not hostile and all_ < FEWEST:
+        return f"{told}: no rule is robust among {all_} updates, fewer than {FEWEST}; only trust looks at them"
+    if entry["holds_least"] == hostile:
+        return told
+    least, then = counted(entry["least_in_a_round"], "update"), entry["holds_least"] or "none"
+    return f"{told} when a round has {all_} updates; its deadline may end it with {least}, and then {then} may be"
 
 
 @click.command()

@@ -164,6 +164,9 @@ class Federation:
         """The federation on the operator's status page."""
         opened, header, pin = self.round(), self.current.header, self._store.releases.pin(self.name)
         newest = self._store.releases.find(self.name, header.version)
+        idle = self.idle()
+        senders = [node for node in active if node not in idle]
+        expected, least = opened.expected(senders, self.minimum), opened.least(senders, self.minimum)
         return {
             "release": header.version,
             "created": header.created,
@@ -176,12 +179,14 @@ class Federation:
             "updates": len(opened.arrivals),
             "needs": max(self.limits.quorum, self.minimum),
             "waiting": self._waiting(opened, now, active),
-            "holds": self.how.pipeline.holds(expected := opened.expected(active, self.minimum)),
+            "holds": self.how.pipeline.holds(expected),
             "in_a_round": expected,
+            "holds_least": self.how.pipeline.holds(least),
+            "least_in_a_round": least,
             "pinned": pin._asdict() if pin else None,
             "asked": sorted(opened.asked) if self.limits.sampled else None,
             "active": sorted(active),
-            "idle": self.idle(),
+            "idle": idle,
             "statistics": self.statistics.status(now),
         }
 

@@ -123,6 +123,10 @@ class Round:
         partial = self.config.sampled or self.config.mode == "asynchronous"
         return min(len(active), self.needed(active, minimum)) if partial else len(active)
 
+    def least(self, active: Collection[str], minimum: int) -> int:
+        """With how many updates the round may end at its deadline; all that are active where fewer are than that."""
+        return min(len(active), max(self.config.quorum, minimum))
+
     def due(self, now: float, active: Collection[str], minimum: int) -> bool:
         """Whether to average now; active: nodes that may still send, minimum: what the rule needs.
 

@@ -13,6 +13,7 @@ from fedge_aggregator.federation.release_chain import ReleaseChain
 from fedge_aggregator.rounds import average
 from fedge_aggregator.store.releases import Pin
 from fedge_models.errors import ConfigError, StaleError, StorageError
+from fedge_models.messages.idle import Idle
 from fedge_models.messages.release import decode_release
 from support.federation_bench import ASYNCHRONOUS, GRAPH, MakeBench
 from support.sqlite_work import counted
@@ -146,7 +147,24 @@ def test_status_says_that_no_rule_is_robust_among_few_updates(
 ) -> None:
     made = make_bench(keys + "\n", rule='{ name = "trimmed_mean", byzantine = 0.3 }')
     entry = made.federation.status(made.now, active)
-    assert words in _holds(entry["holds"], len(entry["active"]), entry["in_a_round"])
+    assert words in _holds(entry)
+
+
+def test_status_names_the_round_that_a_deadline_ends_where_the_rule_holds_against_fewer(make_bench: MakeBench) -> None:
+    made = make_bench(rule='{ name = "trimmed_mean", byzantine = 0.3 }')
+    entry = made.federation.status(made.now, "abcdefgh")
+    assert (entry["holds"], entry["in_a_round"], entry["holds_least"], entry["least_in_a_round"]) == (2, 8, 0, 2)
+    said = "of 8 active gateways 2 may be hostile when a round has 8 updates; its deadline may end it with 2 updates"
+    assert _holds(entry) == f"{said}, and then none may be"
+
+
+def test_status_counts_no_gateway_that_says_it_sends_no_update(make_bench: MakeBench) -> None:
+    made = make_bench("quorum = 8\n", rule='{ name = "trimmed_mean", byzantine = 1 }')
+    assert _holds(made.federation.status(made.now, "abcd")) == "of 4 active gateways 1 may be hostile"
+    for name in "abcd":
+        made.federation.note_idle(name, Idle.FEW_SAMPLES)
+    entry = made.federation.status(made.now, "abcd")
+    assert entry["in_a_round"] == 0 and _holds(entry) == "4 gateways active, and none sends updates"
 
 
 @pytest.mark.parametrize(("byzantine", "holds"), [("1", 1), ("0.3", 0)])  # with a share, four are too few
