@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..store.releases import ReleaseRow
 
 WIDTH = 100  # of a terminal
+MIDDLE_SAMPLES = "samples at the site in the middle"
 VERSION = click.IntRange(1, (1 << 63) - 1)
 
 
@@ -38,7 +40,8 @@ def rounds(federation: str | None, as_json: bool, config_path: Path) -> None:
     for model in store.models():
         if federation in (None, model.federation):
             for row in store.releases.listed(model.federation):
-                rows.append({"federation": model.federation, **_listed(row), **_figures(row), **_sites(row, as_json)})
+                told = _figures(row, as_json) | _sites(row, as_json)
+                rows.append({"federation": model.federation, **_listed(row), **told})
             waiting = sorted(store.updates.arrivals(model.federation))
             rows.append({"federation": model.federation, "release": "open", "created": None, "rule": "", "in": waiting})
     show(rows, as_json, NO_MODEL, WIDTH)
@@ -158,9 +161,16 @@ def _listed(row: ReleaseRow) -> dict[str, Any]:
     return {"release": row.version, "kind": row.kind, "created": row.created, "rule": row.rule}
 
 
-def _figures(row: ReleaseRow) -> dict[str, float]:
-    """The figures of a release, but for what its rule says of each."""
-    return {name: value for name, value in row.figures.items() if name != DRIFT_SHARE}
+def _figures(row: ReleaseRow, as_json: bool) -> dict[str, float]:
+    """The figures of a release, but for what its rule says of each.
+
+    Its samples are those of the site in the middle, from what nodes sent: the figure of older releases is a sum.
+    """
+    figures = {name: value for name, value in row.figures.items() if name not in (DRIFT_SHARE, "samples")}
+    sent = [node["samples"] for node in row.details.get("nodes", {}).values() if node["share"]]
+    if "samples" in row.figures and sent:
+        figures["samples" if as_json else MIDDLE_SAMPLES] = float(median(sent))
+    return figures
 
 
 def _sites(row: ReleaseRow, as_json: bool) -> dict[str, Any]:

@@ -167,6 +167,19 @@ def test_status_counts_no_gateway_that_says_it_sends_no_update(make_bench: MakeB
     assert entry["in_a_round"] == 0 and _holds(entry) == "4 gateways active, and none sends updates"
 
 
+def test_rounds_say_what_their_samples_are_of_older_releases_too(make_bench: MakeBench) -> None:
+    """Releases of before have the sum over sites in their figures."""
+    made = make_bench()
+    for name, samples in (("a", 100), ("b", 40), ("c", 10)):
+        made.send(name, samples=samples)
+    assert made.step("abc", 600) == 2
+    with made.store.transaction() as db:
+        db.execute("""UPDATE releases SET figures = '{"nodes": 3.0, "samples": 150.0}' WHERE version = 2""")
+    assert "samples at the site in the middle 40" in made.cli("rounds").replace("\n   ", "")
+    assert "150" not in made.cli("rounds")
+    assert [row.get("samples") for row in made.cli("rounds", "--json")] == [None, 40.0, None]
+
+
 @pytest.mark.parametrize(("byzantine", "holds"), [("1", 1), ("0.3", 0)])  # with a share, four are too few
 def test_a_release_says_against_how_many_hostile_updates_its_round_held(
     make_bench: MakeBench, byzantine: str, holds: int
