@@ -26,7 +26,8 @@ def lines(found: Outcome) -> Iterator[str]:
             yield f"  {title.ljust(WIDTH)} {printable(text)}"
     for name, federation in found.federations.items():
         yield ""
-        yield f"federation {name}: {counted(federation.rounds, 'round')}, {federation.rule}; {federation.waiting}"
+        after = f"of the round after these: {federation.waiting}"  # which was open at the end
+        yield f"federation {name}: {counted(federation.rounds, 'round')}, {federation.rule}; {after}"
         yield from (f"  PROBLEM {problem}" for problem in federation.problems)
     if found.aggregator_memory_mib is not None and found.aggregator_cpu_s is not None:
         memory, cpu = found.aggregator_memory_mib, found.aggregator_cpu_s
@@ -78,7 +79,8 @@ def page(found: Outcome) -> str:
     tables = [
         *(Table(f"Gateway {n}", ["what", "figures"], [list(row) for row in rows(g)], words=True)
           for n, g in found.gateways.items()),
-        Table("Federations", ["federation", "rounds", "rule", "now", "problems"], federations, words=True),
+        Table("Federations", ["federation", "rounds", "rule", "of the round after these", "problems"], federations,
+              words=True),
         Table("Not as in your files", ["setting"], [[word] for word in found.differs], words=True),
         Table("Problems", ["problem"], problems, words=True),
     ]  # fmt: skip

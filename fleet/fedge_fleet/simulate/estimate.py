@@ -12,6 +12,8 @@ import numpy as np
 STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
 MANY = 2.0
 SMALL = 0.005  # a difference of scores that nobody would act on
+FEW = 30  # samples to judge by, below which a site's score is rough
+RULE_OF_THREE = 3.0  # where none of n samples shows something, up to 3 in n may (95 %; Hanley & Lippman-Hand 1983)
 
 
 class Estimate(NamedTuple):
@@ -32,6 +34,18 @@ class Estimate(NamedTuple):
     def below(self, most: float = 0.0) -> bool:
         """Whether it is clearly below a value."""
         return self.known and self.mean + self.error < most
+
+    def at_least(self, least: float) -> Estimate:
+        """The same with no smaller an error, where it has one."""
+        return Estimate(self.mean, max(self.error, least)) if self.known else self
+
+
+def unseen(tests: Sequence[int]) -> float:
+    """The mean difference of scores, which are shares, that so many test samples of each site cannot show.
+
+    Seeds may agree to the last digit, and all be right for the few samples that they judge by only.
+    """
+    return min(1.0, RULE_OF_THREE / (len(tests) * max(1, min(tests)))) if tests else 1.0
 
 
 def estimate(values: Sequence[float], overlap: float) -> Estimate:

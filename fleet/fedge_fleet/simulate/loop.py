@@ -146,7 +146,8 @@ class Loop:
             self.now = due
         else:
             why = self._round.waiting_for(self.now, self._active(), self.server.minimum())
-            raise StopError(f"round {self._round.version} cannot end, nobody is on the way: {why}")
+            refused = f" ({self.counts['refused']} refused)" if self.counts["refused"] else ""
+            raise StopError(f"round {self._round.version} cannot end: no site sends another update{refused}: {why}")
 
     def _after(self, seconds: float, event: Callable[[], None]) -> None:
         self._planned += 1

@@ -6,7 +6,7 @@ Gains are positive where a model is better, of errors too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 from fedge_models.graph.card import Card
 
 from .bench import HONEST, Found, Judged, Lines
-from .estimate import Estimate, estimate
+from .estimate import FEW, Estimate, estimate, unseen
 from .production import Difference
 from .rule_choice import UNPROTECTED
 
@@ -35,6 +35,16 @@ class SiteFigures(NamedTuple):
     gain: Estimate
     train: int
     test: int
+
+    @property
+    def gains(self) -> bool:
+        """Whether it clearly gains: beyond the error, and judged by enough samples."""
+        return self.test >= FEW and self.gain.above()
+
+    @property
+    def loses(self) -> bool:
+        """Whether it clearly loses."""
+        return self.test >= FEW and self.gain.below()
 
 
 class Attacked(NamedTuple):
@@ -105,6 +115,18 @@ class Study:
         """The mean over the seeds, with its error."""
         return estimate([at(seed) for seed in self.seeds], self.overlap)
 
+    def difference_of(self, at: Callable[[int], float], sites: Sequence[str]) -> Estimate:
+        """The mean over the seeds of a difference of scores at some sites, with its error."""
+        return self.estimated(at).at_least(self._unseen(sites))
+
+    def _unseen(self, sites: Iterable[str]) -> float:
+        """The difference that the test samples of sites cannot show. Unknown of an error, which has a unit: 0."""
+        if self.is_error:
+            return 0.0
+        first = self.lines[self.seeds[0]]
+        judged = [first.test[n] for n in sites if n in first.alone.sites]
+        return unseen(judged or [sum(first.test.values())])
+
     def calm(self, rule: str, seed: int) -> Found:
         """What became of a rule where nobody attacks."""
         return self.found[rule, HONEST, 0, seed]
@@ -119,7 +141,9 @@ class Study:
 
     def gain(self, rule: str) -> Estimate:
         """What a rule gains over being alone, over all sites."""
-        return self.estimated(lambda s: self.better(self.calm(rule, s).serves.overall, self.lines[s].alone.overall))
+        return self.difference_of(
+            lambda s: self.better(self.calm(rule, s).serves.overall, self.lines[s].alone.overall), self.sites
+        )
 
     def gain_at(self, rule: str, sites: Sequence[str]) -> Estimate:
         """What a rule gains over being alone, as a mean over some sites that can be judged."""
@@ -129,7 +153,7 @@ class Study:
             gains = [self.better(serves[n], alone[n]) for n in sites if n in serves and n in alone]
             return float(np.mean(gains)) if gains else float("nan")
 
-        return self.estimated(mean)
+        return self.difference_of(mean, sites)
 
     def score(self, rule: str) -> float:
         """What serves under a rule, over all sites."""
@@ -145,8 +169,8 @@ class Study:
 
     def difference(self, rule: str, other: str) -> Estimate:
         """By how much one rule is better than another where nobody attacks."""
-        return self.estimated(
-            lambda s: self.better(self.calm(rule, s).serves.overall, self.calm(other, s).serves.overall)
+        return self.difference_of(
+            lambda s: self.better(self.calm(rule, s).serves.overall, self.calm(other, s).serves.overall), self.sites
         )
 
     def price(self) -> Estimate | None:
@@ -165,11 +189,12 @@ class Study:
         def mean(at: Callable[[int], Judged]) -> float:
             return self.estimated(lambda s: at(s).sites.get(name, float("nan"))).mean
 
-        gain = self.estimated(
+        gain = self.difference_of(
             lambda s: self.better(
                 self.calm(self.main, s).serves.sites.get(name, float("nan")),
                 self.lines[s].alone.sites.get(name, float("nan")),
-            )
+            ),
+            [name],
         )
         first = self.lines[self.seeds[0]]
         return SiteFigures(
@@ -202,7 +227,7 @@ class Study:
 
         gain = estimate(
             [self.better(of(f.serves, s), of(self.lines[s].alone, s)) for s, f in runs.items()], self.overlap
-        )
+        ).at_least(max(self._unseen(f.serves.sites) for f in runs.values()))
         return Attacked(
             rule,
             attack,

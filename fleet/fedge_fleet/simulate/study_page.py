@@ -70,7 +70,7 @@ def _sites(study: Study) -> Block:
 
 
 def _site_row(f: SiteFigures, bounded: bool) -> DotRow:
-    kind = "good" if f.gain.above() else "bad" if f.gain.below() else ""
+    kind = "good" if f.gains else "bad" if f.loses else ""
     error = _within(f.together, f.gain.error, bounded) if f.gain.known else None
     dots = [
         Dot("alone", f.alone, "open", f"{f.name} alone: {score(f.alone)}"),
@@ -200,8 +200,10 @@ def _how(study: Study) -> list[str]:
     )
     errors = (
         "Errors are 95 % intervals of the mean over the seeds (Student's t; with the correction of Nadeau and Bengio "
-        "for training parts that overlap). With one seed there is none. Of twenty sites that gain nothing one looks "
-        "clear by chance. Attacks are run on the first three seeds."
+        "for training parts that overlap). With one seed there is none. No error of a score is less than 3 divided by "
+        "the number of samples to judge by: less cannot be seen (rule of three). A site with fewer than 30 of them is "
+        "never called clear. Of twenty sites that gain nothing one looks clear by chance. Attacks are run on the first "
+        "three seeds."
     )
     return [
         fresh if study.fresh else "The data say what is for the test; the seeds differ in the training only.",

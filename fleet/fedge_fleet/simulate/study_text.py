@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from fedge_models.system.text import printable
 
-from .estimate import Estimate
+from .estimate import FEW, Estimate
 from .study import OWN, Attacked, Study
-from .verdict import FEW, NAMES, judge, listed, people, score, signed
+from .verdict import NAMES, judge, listed, people, score, signed
 
 
 def lines(study: Study) -> list[str]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from fedge_models.system.text import counted
 
-from .estimate import SMALL, Estimate
+from .estimate import FEW, SMALL, Estimate
 from .rule_choice import DEFAULT, UNPROTECTED
 from .study import DAY, Attacked, Study
 
@@ -27,7 +27,7 @@ NAMES = {"macro_f1": "macro-F1", "auroc": "AUROC", "average_precision": "average
 PEOPLE = {DEFAULT: "the default", UNPROTECTED: "FedAvg without trust", "fedavg": "FedAvg with trust"}
 LISTED = 6  # names of sites in a sentence
 ROUNDS_TO_0 = 0.0005  # below: it has no sign
-FEW = 30  # samples to judge by, below which a site's score is rough
+LEAST_SHOWN = 0.001  # of an error: 0.000 would say that there is none
 
 
 class Sentence(NamedTuple):
@@ -52,8 +52,8 @@ class Verdict:
 def judge(study: Study) -> Verdict:
     """Answer the reader's questions."""
     figures = study.site_figures()
-    gain = [f.name for f in figures if f.gain.above()]
-    lose = [f.name for f in figures if f.gain.below()]
+    gain = [f.name for f in figures if f.gains]
+    lose = [f.name for f in figures if f.loses]
     unknown = [f.name for f in figures if not np.isfinite(f.gain.mean)]
     unclear = [f.name for f in figures if f.name not in (*gain, *lose, *unknown)]
     sites = Verdict((), None, gain, lose, unclear, unknown)
@@ -88,7 +88,11 @@ def signed(found: Estimate) -> str:
     text = f"{mean:+.3f}" if abs(mean) < 10 else f"{mean:+.4g}"
     if not found.known:
         return f"{text}, error unknown"
-    return f"{text} ± {found.error:.3f}" if found.error < 10 else f"{text} ± {found.error:.3g}"
+    return f"{text} ± {_error(found)}"
+
+
+def _error(found: Estimate) -> str:
+    return f"{max(LEAST_SHOWN, found.error):.3f}" if found.error < 10 else f"{found.error:.3g}"
 
 
 def percent(share: float) -> str:
@@ -105,23 +109,26 @@ def _pays(study: Study) -> str:
     gain, main, alone = study.gain(study.main), study.score(study.main), study.alone()
     name = NAMES[study.metric]
     pair = f"{name} {score(main)} together, {score(alone)} with each site alone ({signed(gain)})"
+    rough = _without_small(study)
     if not gain.known:
-        return f"One seed gives {pair}: whether that is chance is not known; run it with --seeds 5."
+        return f"One seed gives {pair}: whether that is chance is not known; run it with --seeds 5.{rough}"
     if gain.above():
         small = " The gain is small." if gain.mean < SMALL and not study.is_error else ""
-        return f"Joining pays here: {pair}.{small}"
+        return f"Joining pays here: {pair}.{small}{rough}"
     if gain.below():
-        return f"Joining costs here: {pair}."
-    least = f"A gain of less than {gain.error:.3f} cannot be seen with these data."
-    return f"These data do not show that joining pays: {pair}. {least}{_without_small(study)}"
+        return f"Joining costs here: {pair}.{rough}"
+    least = f"A gain of less than {_error(gain)} cannot be seen with these data."
+    return f"These data do not show that joining pays: {pair}. {least}{rough}"
 
 
 def _without_small(study: Study) -> str:
-    """What the gain is without sites that have too few samples to judge by, where there are such."""
+    """Say what the gain is without sites that have too few samples to judge by, where there are such."""
     tests = study.lines[study.seeds[0]].test
     judged = [n for n in study.sites if np.isfinite(study.gain_at(study.main, [n]).mean)]
     small = [n for n in judged if tests[n] < FEW]
     others = [n for n in judged if n not in small]
+    if small and not others:
+        return f" Every site is judged by fewer than {FEW} samples, so these figures are rough."
     found = study.gain_at(study.main, others)
     if not small or not np.isfinite(found.mean):
         return ""
@@ -134,7 +141,7 @@ def _who(study: Study, sites: Verdict) -> str:
     parts = [_some(sites.gain, "gains", "gain") + " clearly" if sites.gain else "No site gains clearly"]
     parts.append(_some(sites.lose, "loses", "lose") + " clearly" if sites.lose else "none loses clearly")
     if sites.unclear and (sites.gain or sites.lose):
-        parts.append(f"at {len(sites.unclear)} the difference is within its error")
+        parts.append(f"at {len(sites.unclear)} the difference is within its error, or judged by too few samples")
     if sites.unknown:
         parts.append(f"{listed(sites.unknown)} cannot be judged")
     return "; ".join(parts) + "."
@@ -228,8 +235,11 @@ def _costs(study: Study) -> list[Sentence]:
         return [Sentence(question, f"{shown}, against FedAvg without trust where nobody attacks.")]
     if price.above(SMALL if not study.is_error else 0):
         return [Sentence(question, f"Where nobody attacks, {shown} against FedAvg without trust.")]
-    if price.below():
-        return [Sentence(question, f"Nothing: where nobody attacks it is better than FedAvg without trust ({shown}).")]
+    if price.below(-SMALL if not study.is_error else 0):
+        ahead = f"{NAMES[study.metric]} {signed(Estimate(-price.mean, price.error)).lstrip('+')}"
+        return [
+            Sentence(question, f"Nothing: where nobody attacks it is better than FedAvg without trust, by {ahead}.")
+        ]
     return [Sentence(question, f"Nothing that can be seen against FedAvg without trust ({shown}).")]
 
 

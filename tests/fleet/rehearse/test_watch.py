@@ -110,6 +110,8 @@ def test_a_problem_is_reported_once_and_one_that_is_over_as_such(watch: Watch, s
         "source plc: 100 of 800 values of its recording were not read in time",
         "model pump: took part in no round: it has 0 of the 8 samples that a training needs (min_samples)",
     ]
+    text = "federation pump: 2 rounds, median; of the round after these: 1 of 2"
+    assert text in words.lines(evaluate(watch.plan, watch, 10, None))
     assert any("was a problem  from 1 s on" in line for line in words.lines(evaluate(watch.plan, watch, 10, None)))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 from fedge_fleet.simulate.bench import HONEST, Found, Judged, Lines
-from fedge_fleet.simulate.estimate import estimate
+from fedge_fleet.simulate.estimate import estimate, unseen
 from fedge_fleet.simulate.rule_choice import DEFAULT, UNPROTECTED
 from fedge_fleet.simulate.study import Study, hostile_numbers
 from fedge_fleet.simulate.study_page import render
@@ -116,6 +116,44 @@ def test_a_site_with_few_samples_to_judge_by_does_not_hide_what_the_others_gain(
     assert (
         "do not show that joining pays" in text and "Without c, judged by fewer than 30 samples, it is +0.100" in text
     )
+
+
+def with_tests(made: Study, counts: Mapping[str, int]) -> Study:
+    for lines in made.lines.values():
+        lines.test.update(counts)
+    return made
+
+
+def test_an_error_is_never_less_than_the_samples_to_judge_by_can_show() -> None:
+    """Seeds that agree to the last digit do not make a few samples many."""
+    same = study(0.7, {DEFAULT: 0.7}, noise=0)
+    assert same.gain(DEFAULT).error == pytest.approx(3 / 500)
+    assert "(+0.000 ± 0.006)" in answers(same) and "A gain of less than 0.006 cannot be seen" in answers(same)
+    assert "0.000 cannot be seen" not in answers(study(0.7, {DEFAULT: 0.7}, noise=0, metric="rmse"))
+    little = study(0.7, {DEFAULT: 0.72}, {DEFAULT: 0.69}, noise=0)
+    assert set(judge(with_tests(little, dict.fromkeys(SITES, 100))).unclear) == set(SITES)
+    assert all(f.gain.error == pytest.approx(0.03) for f in little.site_figures())
+    assert "From staying alone that cannot be told apart (-0.010 ± 0.030)" in answers(
+        with_tests(little, dict.fromkeys(SITES, 25))
+    )
+    assert unseen([50, 200]) == pytest.approx(0.03) and unseen([1]) == unseen([]) == 1
+
+
+@pytest.mark.parametrize(("together", "word"), [(0.9, "Joining pays here"), (0.4, "Joining costs here")])
+def test_a_site_with_few_samples_is_never_clear_and_named_in_every_answer(together: float, word: str) -> None:
+    made = with_tests(study(0.7, {DEFAULT: together}), {"c": 29})
+    found = judge(made)
+    assert "c" in found.unclear and {*found.gain, *found.lose} == {"a", "b", "d", "e"}
+    assert word in answers(made) and "Without c, judged by fewer than 30 samples, it is" in answers(made)
+    assert "Without c, judged by" in answers(with_tests(study(0.7, {DEFAULT: together}, seeds=1), {"c": 29}))
+    every = with_tests(study(0.7, {DEFAULT: together}), dict.fromkeys(SITES, 29))
+    assert "Every site is judged by fewer than 30 samples" in answers(every) and not judge(every).gain
+
+
+def test_a_default_that_is_better_has_a_gain_and_not_a_price_below_zero() -> None:
+    text = answers(study(0.7, {DEFAULT: 0.83, UNPROTECTED: 0.8}))
+    assert "it is better than FedAvg without trust, by macro-F1 0.03" in text and "macro-F1 -" not in text
+    assert "Nothing that can be seen" in answers(study(0.7, {DEFAULT: 0.804, UNPROTECTED: 0.8}, noise=0))
 
 
 def test_the_price_of_the_default_is_told_with_its_error() -> None:
