@@ -107,6 +107,7 @@ def test_blocks_run_in_order(page: Path, tmp_path: Path) -> None:
     with ExitStack() as stack:
         for block in blocks(page):
             if block.kind == "file":
+                (tmp_path / block.what).parent.mkdir(parents=True, exist_ok=True)
                 (tmp_path / block.what).write_text(block.text, "utf-8")
             elif block.language != "sh" or block.kind == "not run":
                 continue
