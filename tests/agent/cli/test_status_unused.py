@@ -68,3 +68,25 @@ def test_what_was_not_used_is_said_in_every_state() -> None:
         condition = plain(Condition(state, (Cause(Reason.SILENT, ("temp",), "plc", age_s=60.0),), age_s=60.0))
         [(line, problems)] = lines({"pump": {**entry(late=7), "condition": condition}})
         assert "; readings not used: 7 late" in line + "".join(problems)
+
+
+def test_a_run_unlike_others_says_how_to_accept_it_also_once_its_limit_was_made_anew() -> None:
+    run = {
+        "released": 2.5,
+        "is_new": True,
+        "in_use": 10.0,
+        "factor": 4.0,
+        "bound": 4.0,
+        "windows": 6.0,
+        "needed": 6.0,
+        "unlike": 6.2,
+    }
+    key, reason = "gw:m:pump:drift-k3x9q-run-1", "this run is not like those that its limit was made from"
+    known = entry()
+    known["inputs"] |= {"unlike_key": key, "unlike_reason": reason}
+    for unlike in (6.2, None):
+        [(_, [problem])] = lines({"pump": {**known, "run": {**run, "unlike": unlike}}})
+        assert problem.startswith(f"asset pump: {reason}")
+        assert problem.endswith(f"; if this is the new normal: fedge-agent event accept {key}")
+    [(_, problems)] = lines({"pump": {**entry(), "run": {**run, "unlike": None}}})
+    assert problems == ()
