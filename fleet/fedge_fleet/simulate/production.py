@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from fedge_agent.config.schema import Training
-from fedge_aggregator.config.schema import DEFAULT_MIXING, DEFAULT_RULE, FederationConfig
+from fedge_aggregator.config.schema import FederationConfig
 from fedge_aggregator.rounds.trust.reputation import TrustConfig
 from fedge_models.system import settings
 
@@ -77,12 +77,6 @@ def differences(config: Config, where: str, how: Plan) -> list[Difference]:
         *_changed("federation.X.trust.", table.trust, FederationConfig().trust),
         *_changed("model.X.training.", _scheduled(how.training), _scheduled(Training())),
     ]
-
-
-def is_default(config: Config, where: str, how: Plan) -> bool:
-    """Whether rule, mixing and trust are the aggregator's defaults."""
-    found = federation(config, how, where)
-    return found.pipeline() == (DEFAULT_RULE, DEFAULT_MIXING) and found.trust == FederationConfig().trust
 
 
 def _pipeline(federation: FederationConfig) -> dict[str, Any]:
