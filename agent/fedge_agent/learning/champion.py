@@ -40,6 +40,7 @@ PART = 2**18  # values whose errors are computed at once, to bound memory
 LARGEST = 4.0  # standard deviations by which a planted fault moves a value; the smallest fault is a quarter
 TOGETHER = 3  # values that it changes, at most
 TINY = 1e-12
+NOISE = 1e-4  # squared standard deviations: of two errors below a hundredth of one, neither model is the better
 MOST_FALSE = 0.05  # probability of classes that are not there; honest releases gave at most 0.03 on the recordings
 LEAST_KNOWN = {"classify": 2, "multilabel": 1}  # classes or labels; an own model of one class has nothing to tell
 
@@ -151,8 +152,8 @@ def share_of_own(card: Card, judged: Judged, known: NDArray[np.bool_] | None = N
         return _by_labels(judged, known)
     own, release, y = judged
     right = objective.scaled(card, y, own.shape[1:])
-    errors = _mixed(_products(own, release, right)).mean(axis=1)
-    return believed(-errors / (2 * max(errors.min(), TINY)), len(y))
+    errors = np.maximum(_mixed(_products(own, release, right)).mean(axis=1), NOISE)
+    return believed(-errors / (2 * errors.min()), len(y))
 
 
 def planted(x: Array, rng: np.random.Generator) -> Array:

@@ -42,7 +42,7 @@ from ..types import Array
 from . import label_worth, model_age
 from .baselines import Baselines
 from .calibrate import Calibrated
-from .canary import CANARY_MIN, clearly_worse
+from .canary import CANARY_MIN, clearly_worse, surely_right
 from .input_references import InputReferences
 from .intervals import Intervals, intervals, of_other_sites, reported
 from .kept_calibration import KeptCalibration
@@ -489,7 +489,7 @@ class LocalModel:
         if len(held.x) < CANARY_MIN:
             return
         old, new = (self._losses(self._model.weights.at_this_site(r), held) for r in (served, release))
-        if clearly_worse(old, new, self._config.canary_tolerance):
+        if clearly_worse(old, new, self._config.canary_tolerance, surely_right(self._model.graph.card)):
             raise ReleaseError(
                 f"release {release.header.version}: held-back loss {new.mean():.4g} against {old.mean():.4g} "
                 f"of release {served.header.version}, which remains in service"

@@ -72,6 +72,14 @@ def test_clear_evidence_lets_one_decide_alone(card: Card, y: NDArray[np.float64]
     assert clear(share_of_own(card, (good, bad, y))) == 1 and clear(share_of_own(card, (bad, good, y))) == 0
 
 
+def test_of_two_errors_that_are_all_but_nothing_neither_decides_alone() -> None:
+    """Errors of a thousandth and of three thousandths of a standard deviation: the ratio says nothing."""
+    y, some = np.linspace(-2, 2, 200)[:, None], np.random.default_rng(0).normal(size=(2, 200, 1)).astype(np.float32)
+    own, release = (y + some * [[[0.001]], [[0.003]]]).astype(np.float32)
+    assert 0.45 < share_of_own(REGRESS, (own, release, y)) < 0.6
+    assert clear(share_of_own(REGRESS, (own, release + 0.5, y))) == 1
+
+
 def test_a_rare_class_counts_as_much_as_the_common_one() -> None:
     """The own model is right about each normal sample and never sees a fault; the release is right about 9 in 10."""
     rng = np.random.default_rng(0)
