@@ -22,9 +22,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fedge_models.errors import ModelError, StorageError
 from fedge_models.graph.card import Card
 from fedge_models.system import files, service
+from numpy.typing import NDArray
 
 from .config import claims
 from .config.schema import Config, Inspection
@@ -40,7 +42,7 @@ from .federation.identity import Identity
 from .federation.participant import Participant
 from .federation.uplink import Uplink
 from .health import PROGRAM, STATUS_FILE, Latency, Metrics
-from .learning.asking import Asker
+from .learning.asking import Asker, learnt_limits
 from .learning.serving import Serving
 from .machines import enough, label_names
 from .machines.asset import Asset
@@ -314,14 +316,15 @@ class App:
             self._latency.slow,
             self._plans[name],
             self._book,
-            Asker(self.config.agent.name, name, self._samples, self._questions, self._book, self._limit_in_use),
+            Asker(self.config.agent.name, name, self._samples, self._questions, self._book, self._limits_of),
             {n: self._reservoirs[n] for n in assets},
         )
 
-    def _limit_in_use(self, asset: str, serving: Serving) -> float:
-        """What the asset's scores are compared with; of one that is not configured any more, the learnt limit."""
+    def _limits_of(self, asset: str, serving: Serving, ends: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What scores of stored windows are compared with; of an asset that is not configured any more, the learnt
+        limit."""
         known = self._assets.get(asset)
-        return serving.limit(asset).score if known is None else known.limit_in_use(serving)
+        return learnt_limits(asset, serving, ends) if known is None else known.limits_of(serving, ends)
 
     def _asset(self, name: str) -> Asset:
         config = self.config.asset[name]

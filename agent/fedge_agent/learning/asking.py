@@ -41,6 +41,14 @@ LEAST = 0.05  # a window that is worth less is no question
 ASKED_BEFORE_NS = 7 * times.DAY_NS  # how long a machine that was asked about comes after the others
 
 
+Limits = Callable[[str, Serving, NDArray[np.int64]], NDArray[np.float64]]
+
+
+def learnt_limits(asset: str, serving: Serving, ends: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The learnt limit of an asset, for each of its windows (n,)."""
+    return np.full(len(ends), serving.limit(asset).score)
+
+
 class Window(NamedTuple):
     """A stored window without a label."""
 
@@ -53,8 +61,8 @@ class Window(NamedTuple):
 class Asker:
     """Asks for model `name` of a gateway.
 
-    events: whose windows are asked about already; limit: what the scores of an asset are compared with now, however
-    its learnt limit was moved.
+    events: whose windows are asked about already; limits: what the scores that a serving gives stored windows of an
+    asset are compared with (n,), by the ends of the windows, however its learnt limit was moved.
     """
 
     def __init__(
@@ -64,11 +72,11 @@ class Asker:
         samples: SampleStore,
         questions: QuestionBook,
         events: EventBook | None,
-        limit: Callable[[str, Serving], float] = lambda asset, serving: serving.limit(asset).score,
+        limits: Limits | None = None,
     ) -> None:
         self._gateway, self._name = gateway, name
         self._samples, self._questions, self._events = samples, questions, events
-        self._limit = limit
+        self._limits_of = limits or learnt_limits
         self._looked = -LOOK_S
 
     def look(self, model: LocalModel, now: float) -> None:
@@ -146,8 +154,12 @@ class Asker:
 
     def _limits(self, serving: Serving, windows: Sequence[Window]) -> NDArray[np.float64]:
         """What the score of each window (n,) is compared with."""
-        of = {asset: self._limit(asset, serving) for asset in {w.asset for w in windows}}
-        return np.array([of[w.asset] for w in windows], np.float64)
+        assets, ends = np.array([w.asset for w in windows]), np.array([w.end_ns for w in windows], np.int64)
+        found = np.full(len(windows), np.nan)
+        for asset in {w.asset for w in windows}:
+            own = assets == asset
+            found[own] = self._limits_of(asset, serving, ends[own])
+        return found
 
     def _asked_lately(self, windows: Sequence[Window], newest: int) -> NDArray[np.float64]:
         """How many questions each window's machine got lately."""

@@ -347,9 +347,9 @@ class Asset:
         """What has to be stored soon when it changes; `now`: monotonic s."""
         return self._events.mark(now)
 
-    def limit_in_use(self, serving: Serving) -> float:
-        """What scores are compared with now. Any thread."""
-        return self._decider.run_figures(serving).in_use
+    def limits_of(self, serving: Serving, ends: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What the scores of stored windows are compared with, as `Decider.limits_of`. Any thread."""
+        return self._decider.limits_of(serving, ends)
 
     def status(self) -> dict[str, Any]:
         """For the status page."""

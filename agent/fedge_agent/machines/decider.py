@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from fedge_models.graph.card import Card
 from numpy.typing import NDArray
 
@@ -106,7 +107,16 @@ class Decider:
 
     def run_figures(self, serving: Serving) -> Figures:
         """The limit as it was released, and as the run at hand moved it. Any thread."""
-        return self.run.figures(self.limit(serving))
+        now = self._moved(serving)
+        return self.run.figures(now.limit, serving.scale_of_scores, now.highest)
+
+    def limits_of(self, serving: Serving, ends: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What the scores that this serving gives stored windows are compared with (n,), by their ends (ns).
+
+        The run at hand moves the limit of its own windows only.
+        """
+        now = self.run_figures(serving)
+        return np.where(ends >= self.run.since_ns, now.in_use, now.released)
 
     def limit_status(self, serving: Serving | None) -> dict[str, Any] | None:
         """How the limit is moved, for the status page; None where there is none, or it is configured."""

@@ -136,46 +136,57 @@ class RunLimit:
         self._state = msgspec.structs.replace(
             was, apart=apart, beyond=beyond, ratios=ratios, level=level, noted_ns=time_ns
         )
-        return None if level is None else self._unlike(released)
+        return None if level is None else self._unlike(self._state, released)
 
-    def figures(self, released: Limit) -> Figures:
-        """For the status page."""
-        in_use = max(released.score, min(released.score * self._factor(released), self._most))
+    def figures(self, released: Limit, scale: str, most: float = math.inf) -> Figures:
+        """The limit that the next window of the run gets, for the status page; as `limit`. Any thread.
+
+        released may be of what serves since the last window, and has scores of another scale.
+        """
+        state = _on_scale(self._state, released, scale)
+        in_use = self._raised(state, released, most)
         factor = in_use / released.score if released.score > 0 and math.isfinite(released.score) else 1.0
-        state, unlike = self._state, self._unlike(released)
+        unlike = self._unlike(state, released)
         return Figures(released.score, in_use, factor, self._bound, state.apart, FIRST, state.is_new, unlike)
 
-    def _unlike(self, released: Limit) -> float | None:
-        ratio = self._ratio(released)
+    def _unlike(self, state: RunState, released: Limit) -> float | None:
+        ratio = _ratio(state, released)
         return min(ratio, FAR) if ratio is not None and ratio > self._bound > 1 else None
 
     def _take(self, released: Limit, scale: str) -> None:
         """Make the limit in use from another released one, or with what was learnt by now."""
-        state = self._state
-        if _is_usable(released):
-            if state.level is not None and scale != state.scale:  # the run stays as far above the others as it was
-                state = msgspec.structs.replace(state, level=math.log(released.middle) + math.log(state.ratio))
-            state = msgspec.structs.replace(state, scale=scale)
-        self._state, self._of = state, released
-        ratio = self._ratio(released)
-        self._state = msgspec.structs.replace(state, ratio=state.ratio if ratio is None else ratio)
-        factor = self._factor(released)
-        learning = factor > 1 and state.level is None
-        score = max(released.score, min(released.score * factor, self._most))
+        state = _on_scale(self._state, released, scale)
+        ratio = _ratio(state, released)
+        self._state, self._of = msgspec.structs.replace(state, ratio=state.ratio if ratio is None else ratio), released
+        learning = self._factor(state, released) > 1 and state.level is None
+        score = self._raised(state, released, self._most)
         self._now = released._replace(score=score, provisional=released.provisional or learning)
 
-    def _factor(self, released: Limit) -> float:
-        if not self._state.is_new or not _is_usable(released) or self._bound <= 1:
+    def _raised(self, state: RunState, released: Limit, most: float) -> float:
+        return max(released.score, min(released.score * self._factor(state, released), most))
+
+    def _factor(self, state: RunState, released: Limit) -> float:
+        if not state.is_new or not _is_usable(released) or self._bound <= 1:
             return 1.0
-        ratio = self._ratio(released)
+        ratio = _ratio(state, released)
         return self._bound if ratio is None else min(self._bound, max(1.0, ratio))
 
-    def _ratio(self, released: Limit) -> float | None:
-        """By how much the run's level is above that of the windows the limit was made from; None: not known yet."""
-        level = self._state.level
-        if level is None or not _is_usable(released):
-            return None
-        return math.exp(min(max(level - math.log(released.middle), -50.0), 50.0))
+
+def _on_scale(state: RunState, released: Limit, scale: str) -> RunState:
+    """The state on the scale of a released limit: a run stays as far above the others as it was."""
+    if not _is_usable(released):
+        return state
+    if state.level is None or scale == state.scale:
+        return msgspec.structs.replace(state, scale=scale)
+    level = math.log(released.middle) + math.log(state.ratio)
+    return msgspec.structs.replace(state, level=level, scale=scale)
+
+
+def _ratio(state: RunState, released: Limit) -> float | None:
+    """By how much the run's level is above that of the windows the limit was made from; None: not known yet."""
+    if state.level is None or not _is_usable(released):
+        return None
+    return math.exp(min(max(state.level - math.log(released.middle), -50.0), 50.0))
 
 
 def _is_usable(released: Limit) -> bool:

@@ -17,6 +17,7 @@ from fedge_agent.learning import label_worth
 from fedge_agent.learning.asking import FEWEST, LOOK_S, Asker, Seen
 from fedge_agent.learning.local_model import LocalModel
 from fedge_agent.learning.mixture import Blend
+from fedge_agent.learning.serving import Serving
 from fedge_agent.samples.event_book import EventBook
 from fedge_agent.samples.question import Question
 from fedge_agent.samples.question_book import QuestionBook
@@ -176,11 +177,20 @@ def test_a_question_compares_with_the_limit_in_use(tmp_path: Path, at_end: AtEnd
     assert model.serving is not None
     learnt = model.serving.limit("pump").score
     book = at_end(QuestionBook(tmp_path / "s", {"m": Questions(a_day=4)}, samples.tables))
-    asker = Asker("gw", "m", samples, book, None, lambda asset, serving: 10 * serving.limit(asset).score)
+    asked_of: list[str] = []
+
+    def limits(asset: str, serving: Serving, ends: np.ndarray) -> np.ndarray:
+        """Windows of the last 1,000 s are of a run with another limit."""
+        asked_of.append(asset)
+        assert serving is model.serving and len(ends) > 100 and ends.min() == T0
+        return np.where(ends >= T0 + 2000 * S, 10.0, 20.0) * serving.limit(asset).score
+
+    asker = Asker("gw", "m", samples, book, None, limits)
     asker.look(model, LOOK_S)
     [asked] = book.listed()
-    assert np.isfinite(learnt) and asked.says.endswith(f" of {10 * learnt:.3g}"), (asked, learnt)
-    assert asked.label == "normal"
+    factor = 10 if asked.end_ns >= T0 + 2000 * S else 20
+    assert np.isfinite(learnt) and asked.says.endswith(f" of {factor * learnt:.3g}"), (asked, learnt)
+    assert asked.label == "normal" and set(asked_of) == {"pump"}
 
 
 def seen_by(card: Card, x: list[float], limit: float = 1.0) -> Seen:

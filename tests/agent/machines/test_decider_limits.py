@@ -105,6 +105,27 @@ def test_a_new_run_lifts_a_limit_that_codes_raised_no_further_than_the_larger_bo
     assert decided.threshold == 2.0 * config.limit_bound and config.limit_bound > 1.5
 
 
+def test_stored_windows_are_compared_with_the_limit_of_what_scores_them() -> None:
+    """A release was swapped in since the last window; its scores are twenty times as high."""
+    config = AssetConfig(model="m", channels={"a": TagConfig(source="s", tag="a")}, limit_bound=4.0)
+    decider = Decider("pump", config, ModelConfig(), adapts=True)
+    served, other = serving(ANOMALY, 2.0, below=3.5), serving(ANOMALY, 40.0, below=70.0)
+    for one, limit in ((served, 2.0), (other, 40.0)):
+        one.limits, one.scale_of_scores = {"pump": Limit(limit, middle=limit / 2)}, str(limit)
+    decider.begin(served.card, Pace(1.0, 4, 4, 3.0, 2.0))
+    began = 10 * DAY
+    for i in range(12):
+        decider.run.limit(served.limit("pump"), served.scale_of_scores, began + i * 4 * 10**9, most=3.5)
+        decider.run.learn(1.5, began + i * 4 * 10**9, is_open=False)
+    assert decider.run.state.level is not None
+    ends = np.array([began - DAY, began - 1, began, began + 44 * 10**9])
+    assert decider.limits_of(served, ends).tolist() == pytest.approx([2.0, 2.0, 3.0, 3.0], rel=1e-3)
+    swapped = decider.limits_of(other, ends)
+    assert swapped.tolist() == pytest.approx([40.0, 40.0, 60.0, 60.0], rel=1e-3)
+    now = decider.run.limit(other.limit("pump"), other.scale_of_scores, began + 48 * 10**9, most=70.0)
+    assert swapped[-1] == now.score
+
+
 class Interrupted(Window):
     """A window during whose decision the status page, in its thread, looks at the machine with another release."""
 

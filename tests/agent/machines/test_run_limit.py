@@ -43,7 +43,7 @@ def test_a_new_run_has_the_limit_of_its_level_after_its_first_windows() -> None:
     machine = Machine()
     assert machine.windows(level(2.0)).score == pytest.approx(2 * 2.5, rel=0.15)
     assert not machine.run.limit(RELEASED, "1", machine.at).provisional
-    figures = machine.run.figures(RELEASED)
+    figures = machine.run.figures(RELEASED, "1")
     assert figures.windows >= FIRST and figures.released == 2.5 and figures.unlike is None
     assert figures.factor == pytest.approx(2, rel=0.15)
 
@@ -62,7 +62,7 @@ def test_a_run_far_from_all_others_gets_no_more_than_the_bound_and_is_said_to_be
     for factor in (6.0, 100.0):  # below and above what teaches
         machine = Machine()
         assert machine.windows(level(factor)).score == 10.0
-        unlike = machine.run.figures(RELEASED).unlike
+        unlike = machine.run.figures(RELEASED, "1").unlike
         assert unlike is not None and unlike > 4
 
 
@@ -99,7 +99,7 @@ def test_windows_of_an_open_event_are_not_used() -> None:
         machine.at += HOP
         machine.run.limit(RELEASED, "1", machine.at)
         machine.run.learn(float(score), machine.at, is_open=True)
-    assert machine.run.figures(RELEASED).unlike is not None  # nothing of it is known to be normal
+    assert machine.run.figures(RELEASED, "1").unlike is not None  # nothing of it is known to be normal
 
 
 def test_the_run_that_a_limit_was_made_from_keeps_it() -> None:
@@ -153,6 +153,16 @@ def test_another_release_changes_the_scale_of_scores_and_not_how_far_the_run_is_
     assert machine.windows(level(0.2), other, scale="2").score == pytest.approx(0.5 * factor)
 
 
+def test_the_limit_shown_after_a_swap_is_the_one_of_the_next_window() -> None:
+    machine, other = Machine(), Limit(25.0, middle=10.0, independent=300.0)
+    machine.windows(level(2.0))
+    was = machine.run.state
+    shown = machine.run.figures(other, "2", most=45.0)
+    assert shown.in_use == 45.0 and machine.run.figures(other, "2").in_use > 45.0
+    assert machine.run.state == was
+    assert machine.windows(level(20.0)[:1], other, scale="2").score == machine.run.figures(other, "2").in_use
+
+
 def test_a_limit_made_anew_from_this_run_too_needs_less_raising() -> None:
     machine = Machine()
     machine.windows(level(2.0))
@@ -167,7 +177,7 @@ def test_a_limit_of_unknown_level_is_used_as_it_is(limit: Limit) -> None:
 
 def test_a_bound_of_one_turns_it_off() -> None:
     machine = Machine(bound=1.0)
-    assert machine.windows(level(3.0)).score == 2.5 and machine.run.figures(RELEASED).unlike is None
+    assert machine.windows(level(3.0)).score == 2.5 and machine.run.figures(RELEASED, "1").unlike is None
 
 
 @pytest.mark.parametrize("seen", [30, 80])
@@ -187,7 +197,7 @@ def test_after_a_restart_the_limit_in_use_is_shown_before_the_next_window() -> N
     machine, again = Machine(), Machine()
     limit = machine.windows(level(2.0))
     again.run.resume(machine.run.state)
-    assert again.run.figures(RELEASED).in_use == pytest.approx(limit.score)
+    assert again.run.figures(RELEASED, "1").in_use == pytest.approx(limit.score)
 
 
 def test_no_run_raises_a_limit_above_the_score_of_a_confirmed_fault() -> None:
