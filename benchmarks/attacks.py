@@ -39,7 +39,6 @@ from fedge_fleet.simulate.config import Config
 from fedge_fleet.simulate.run import Fleet, Outcome, simulate
 from fedge_fleet.simulate.scores import Evaluator, Model
 from fedge_models.errors import ConfigError, StopError
-from fedge_models.graph import zoo
 
 SHARES = (0.2, 0.3)
 SEEDS = 6
@@ -60,24 +59,12 @@ def _trained(problem: Problem, rounds: int, epochs: int, rate: float, halving: i
     return replace(problem, plan=replace(problem.plan, rounds=rounds, halving=halving, training=training))
 
 
-def _xsdd(data: Path) -> Problem:
-    """X-SDD at half the resolution."""
-    problem = SETS["xsdd"](data)
-    sites = {n: replace(s, x=s.x.reshape(-1, 1, 32, 2, 32, 2).mean(axis=(3, 5))) for n, s in problem.sites.items()}
-
-    def model(seed: int) -> bytes:
-        made = zoo.cnn2d(problem.card, (1, 32, 32), (8, 16, 32), seed, shrink=2, average=False)
-        return made.SerializeToString()
-
-    return _trained(replace(problem, sites=sites, model=model), 12, 3, 0.015, 6)
-
-
 def _ai4i(data: Path) -> Problem:
     """AI4I with no local tensors: small sites have a handful of failures each."""
     return _trained(SETS["ai4i"](data).keeping(""), 16, 6, 0.01, 8)
 
 
-CASES = {"xsdd": Case(10, _xsdd), "fan": Case(20, SETS["fan"]), "skab": Case(20, SETS["skab"]), "ai4i": Case(10, _ai4i),
+CASES = {"xsdd": Case(10, SETS["xsdd"]), "fan": Case(20, SETS["fan"]), "skab": Case(20, SETS["skab"]), "ai4i": Case(10, _ai4i),
          "liion": Case(12, SETS["liion"])}  # fmt: skip
 
 
