@@ -34,7 +34,7 @@ from .reputation import (
     reason,
     with_push,
 )
-from .suspicion import FEW, GOOD, REPLAY, Finding, Push, Usual, find, usual
+from .suspicion import FEW, GOOD, REPLAY, Earlier, Finding, find, usual
 
 FEWEST = 3  # updates needed to compare any: of two that differ, neither is the odd one out
 CLAIM = 4.0  # median claims; sites differ in size, but none may become most of the data by claiming so
@@ -113,7 +113,9 @@ def _with_findings(
     pushes = {n: push for n, (_, push) in moved.items()}
     level, after = usual(evidence, pushes, votes), {}
     for node, (reputation, push) in moved.items():
-        found, cosine = _most_serious(evidence, node, push, level, outside), evidence.evidence[node].cosine
+        before = [Earlier(r.cosine, r.usual, r.kind) for r in reputation.recent]
+        inside = find(evidence.evidence[node], push, level, before)
+        found, cosine = _most_serious(inside, outside.get(node, GOOD)), evidence.evidence[node].cosine
         if reputation.doubted and found.kind == "push":
             found = altered(found, blame=ALONE * found.blame)
         assessed = AssessedRound(release, round(cosine, 4), round(level.cosine, 4), found.blame, found.kind)
@@ -121,11 +123,8 @@ def _with_findings(
     return after
 
 
-def _most_serious(
-    evidence: RoundEvidence, node: str, push: Push, level: Usual, outside: Mapping[str, Finding]
-) -> Finding:
+def _most_serious(*found: Finding) -> Finding:
     """The finding that counts for a node: one a round, a hard one before a soft one, then by blame."""
-    found = find(evidence.evidence[node], push, level), outside.get(node, GOOD)
     return max(found, key=lambda f: (f.blame > 0, not f.soft, f.blame, f.kind != ""))
 
 

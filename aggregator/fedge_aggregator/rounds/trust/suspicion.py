@@ -11,9 +11,9 @@ accused. Near-copies share one vote, and no node is blamed for being one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,7 @@ Kind = Literal["", "against", "unrelated", "idle", "push", "harm", "canary", "re
 
 AGREE_SOME, AGREE, AGREE_MUCH = 0.2, 0.25, 0.3  # median cosine from which on a direction means something
 AGAINST = 0.7  # times the usual cosine, with the opposite sign
+TOGETHER = 4  # rounds that count together, where the others do not agree in the last of them
 UNRELATED = 0.25  # times the usual cosine
 NO_SUPPORT = 0.05  # weighted median of the cosines with each of the others
 FAR, VERY_FAR = 2.5, 3.0  # robust standard deviations below the median cosine
@@ -44,6 +45,14 @@ class Finding:
     blame: float  # 0 to 1; 1 is a clearly bad round
     kind: Kind
     soft: bool = False  # lowers the weight, but alone never raises suspicion above half of the limit
+
+
+class Earlier(NamedTuple):
+    """What an earlier round showed of a node."""
+
+    cosine: float
+    usual: float
+    kind: Kind
 
 
 @dataclass(frozen=True)
@@ -86,9 +95,9 @@ def usual(round_: RoundEvidence, pushes: Mapping[str, Push], votes: Mapping[str,
     return Usual(middle, spread, steady, size, len(voters) < FEW or crowd > CROWD * len(voters))
 
 
-def find(evidence: Evidence, push: Push, others: Usual) -> Finding:
-    """Return the most serious finding about a node's update and its last rounds."""
-    if others.cosine >= AGREE_SOME and _against(evidence, others):
+def find(evidence: Evidence, push: Push, others: Usual, before: Sequence[Earlier] = ()) -> Finding:
+    """Return the most serious finding about a node's update and its last rounds; `before`: those, oldest first."""
+    if _against(evidence, others, before[1 - TOGETHER :]):
         return Finding(1.0, "against")
     if others.cosine < AGREE:
         return GOOD
@@ -101,10 +110,17 @@ def find(evidence: Evidence, push: Push, others: Usual) -> Finding:
     return GOOD
 
 
-def _against(evidence: Evidence, others: Usual) -> bool:
-    """Whether it points against the others, far from their median, and most of them against it."""
+def _against(evidence: Evidence, others: Usual, before: Sequence[Earlier]) -> bool:
+    """Whether it points against the others, far from their median, and most of them against it.
+
+    Those who attack together soon keep the others from agreeing. So a node that was found to point against them goes
+    on to be judged where they do not agree in this round, but in the mean of the last few did.
+    """
+    cosine, usual_ = evidence.cosine, others.cosine
+    if usual_ < AGREE_SOME and any(r.kind == "against" for r in before):
+        cosine, usual_ = np.mean([(cosine, usual_), *((r.cosine, r.usual) for r in before)], axis=0)
     far = others.cosine - evidence.cosine > FAR * others.spread
-    return far and evidence.cosine < -AGAINST * others.cosine and evidence.support < 0
+    return bool(far and usual_ >= AGREE_SOME and cosine < -AGAINST * usual_ and evidence.support < 0)
 
 
 def _apart(evidence: Evidence, others: Usual) -> bool:

@@ -89,6 +89,23 @@ def test_a_sleeper_is_quarantined_as_soon_as_one_that_attacks_from_the_start(
     assert fleet.inside() == set(fleet.bad), [fleet.reputations[n].recent for n in fleet.bad]
 
 
+@pytest.mark.parametrize(("begins", "found"), [(0, True), (2, False)])
+def test_attackers_who_keep_the_others_from_agreeing_are_still_found_by_what_they_did_before(
+    begins: int, found: bool
+) -> None:
+    def spoiling(rows: Rows, bad: Sequence[str], round_: int, rng: np.random.Generator) -> Rows:
+        if round_ >= 2:  # the model is spoilt: updates are mostly noise
+            rows = {n: 0.2 * row + rng.normal(size=D) * 8 for n, row in rows.items()}
+        return rows | (sign_flip(rows, bad, round_, rng) if round_ >= begins else {})
+
+    fleet = Fleet(honest=7, hostile=3, forge=spoiling)
+    fleet.run(2)
+    assert not fleet.inside()
+    fleet.run(3)
+    assert fleet.reputations["h0"].recent[-1].usual < 0.2
+    assert fleet.inside() == (set(fleet.bad) if found else set())  # of noise alone nobody is accused
+
+
 @pytest.mark.parametrize(("honest", "found"), [(3, False), (5, False), (6, True), (9, True)])
 def test_among_fewer_than_seven_a_site_with_peculiar_data_is_not_taken_for_an_attacker(
     honest: int, found: bool
