@@ -64,8 +64,13 @@ def _ai4i(data: Path) -> Problem:
     return _trained(SETS["ai4i"](data).keeping(""), 16, 6, 0.01, 8)
 
 
-CASES = {"xsdd": Case(10, SETS["xsdd"]), "fan": Case(20, SETS["fan"]), "skab": Case(20, SETS["skab"]), "ai4i": Case(10, _ai4i),
-         "liion": Case(12, SETS["liion"])}  # fmt: skip
+CASES = {
+    "xsdd": Case(10, SETS["xsdd"]),
+    "fan": Case(20, SETS["fan"]),
+    "skab": Case(20, SETS["skab"]),
+    "ai4i": Case(10, _ai4i),
+    "liion": Case(12, SETS["liion"]),
+}
 
 
 HOW: Mapping[str, Tables] = {  # attacks that are made other than by default

@@ -6,7 +6,9 @@ The whole of `fedge-fleet simulate` runs, with the weights that trust gives. Fir
 quarantined, whether sites take their drift back or not, answer always or two times in three; then attacks. *caught*:
 hostile sites quarantined at the end; *rounds*: median until they were; *hit*: honest sites ever quarantined; *weight*:
 the hostile sites' part of all weight at the end; *score* without attack, and under attack without and with trust.
-A last table compares hostile sites that are honest for 20 rounds with those that attack from the start.
+A last table compares hostile sites that are honest for 20 rounds, by when most sets have converged, with those that
+attack from the start: rounds until they were quarantined, how many of them, and the score at the end over that where
+they stay honest.
 
 Thresholds were chosen on seeds 0 to 2 of fan, fan_classes, skab and ai4i, in another, smaller loop with its own attacks
 under a trimmed mean; two were tightened after a look at seed 10 of fan. Seeds here start at 10. `--quick`: two sets,
@@ -22,6 +24,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -96,8 +99,9 @@ MORE = {"scaled": Scaled(), "on_off": OnOff(), "idle": Idle()}
 FROM_REGISTRY = ("sign_flip", "gaussian", "alie", "ipm", "label_flip", "slow_drift", "free_rider", "sybils", "mimic",
                  "sample_inflation", "backdoor")  # fmt: skip
 UNDER = (*FROM_REGISTRY, *MORE)
-ASLEEP = {f"asleep_{n}": n for n in ("sign_flip", "gaussian", "ipm", "idle", "slow_drift")}
-SLEEPERS_ON, SLEEPING_SHARE = "skab", 0.2  # a set that still learns after 20 rounds
+ASLEEP = {f"asleep_{n}": n for n in ("honest", "sign_flip", "gaussian", "ipm", "idle", "slow_drift")}
+SLEEPERS_ON = ("skab", "ai4i", "xsdd", "fan", "fan_classes")
+SLEEPING_SHARE = 0.2
 
 
 class Set(NamedTuple):
@@ -203,26 +207,26 @@ def all_jobs(args: argparse.Namespace) -> list[Job]:
     if args.quick:
         sets, seeds, attacks, shares = ["fan", "skab"], range(FIRST_SEED, FIRST_SEED + 1), ["sign_flip", "alie"], (0.2,)
     jobs = []
-    for name in sets:
+    for name in sets if not args.sleepers else ():
         for seed in seeds:
             jobs += [Job(name, h, 0.0, seed, r, True, args.data) for h in HONEST for r in ("fedavg", DEFAULT)]
             jobs.append(Job(name, "drift taken back", 0.0, seed, args.rule, False, args.data))
             for share in shares:
                 jobs += [Job(name, a, share, seed, args.rule, t, args.data) for a in attacks for t in (False, True)]
-    return jobs + _sleepers(args, seeds)
+    return jobs + _sleepers(args, [name for name in SLEEPERS_ON if name in sets], seeds)
 
 
-def _sleepers(args: argparse.Namespace, seeds: Iterable[int]) -> list[Job]:
-    """List attacks from the start, and after so many honest rounds, under FedAvg and the default."""
-    names = [*ASLEEP, *ASLEEP.values()]
-    on, share = SLEEPERS_ON, SLEEPING_SHARE
-    return [Job(on, a, share, s, r, True, args.data) for s in seeds for r in ("fedavg", DEFAULT) for a in names]
+def _sleepers(args: argparse.Namespace, sets: Iterable[str], seeds: Iterable[int]) -> list[Job]:
+    """List attacks from the start, and after so many honest rounds, under the rule of attacks and the default."""
+    names, rules = [*ASLEEP, *ASLEEP.values()], dict.fromkeys((args.rule, DEFAULT))
+    share = SLEEPING_SHARE
+    return [Job(n, a, share, s, r, True, args.data) for n in sets for s in seeds for r in rules for a in names]
 
 
-def work(jobs: Iterable[Job]) -> dict[Job, Found]:
+def work(jobs: Iterable[Job], workers: int) -> dict[Job, Found]:
     """Simulate all federations on all cores, with a line of progress."""
     jobs, found = list(dict.fromkeys(jobs)), {}
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with ProcessPoolExecutor(workers) as pool:
         for k, (job, result) in enumerate(pool.map(run, jobs, chunksize=4)):
             found[job] = result
             if sys.stderr.isatty():
@@ -279,20 +283,26 @@ def woken(found: dict[Job, Found]) -> dict[str, float]:
     """Print the rounds until sleepers and others are quarantined; return the figures."""
     rows: list[list[str]] = []
     figures: dict[str, float] = {}
-    for asleep, attack in ASLEEP.items():
-        cells = [attack]
-        for rule, short in (("fedavg", "fedavg"), (DEFAULT, "default")):
-            for name, less in ((attack, 0), (asleep, WAKES)):
-                these = _of(found, set=SLEEPERS_ON, attack=name, share=SLEEPING_SHARE, rule=rule, trust=True)
-                caught = [c - less for f in these for c in f.caught if c]
-                all_of = sum(len(f.caught) for f in these)
-                key = f"{short}_{name}_rounds"
-                figures[key] = float(np.median(caught)) if 2 * len(caught) > all_of else float("nan")
-                cells.append(f"{figures[key]:.0f}, {len(caught)} of {all_of}" if caught else f"none of {all_of}")
+    cases = dict.fromkeys((j.set, j.rule) for j in found if j.attack in ASLEEP)
+    for (name, rule), (asleep, attack) in product(cases, ASLEEP.items()):
+        cells = [name, rule, attack]
+        for which, less in ((attack, 0), (asleep, WAKES)):
+            of = {"set": name, "rule": rule, "share": SLEEPING_SHARE, "trust": True}
+            these = _of(found, attack=which, **of)
+            calm = _of(found, attack="asleep_honest" if less else "honest", **of)
+            caught, all_of = [c - less for f in these for c in f.caught if c], sum(len(f.caught) for f in these)
+            kept = np.mean([f.score for f in these]) / np.mean([f.score for f in calm])
+            key = f"{name}_{'default' if rule == DEFAULT else rule}_{which}"
+            figures[f"{key}_caught"], figures[f"{key}_kept"] = len(caught) / all_of, float(kept)
+            if 2 * len(caught) > all_of:
+                figures[f"{key}_rounds"] = float(np.median(caught))
+            span = f"{min(caught)} to {max(caught)}, " if caught else ""
+            cells += [f"{span}{len(caught)} of {all_of}", f"{kept:.3f}", f"{sum(f.hit for f in these)}"]
         rows.append(cells)
-    header = ["attack", "fedavg: from the start", f"after {WAKES} rounds", "default: from the start", f"after {WAKES}"]
-    table(header, rows)
-    return {k: v for k, v in figures.items() if np.isfinite(v)}
+    start, later = (["quarantined", "score", "hit"] for _ in range(2))
+    start[0], later[0] = "from the start: rounds, sites", f"after {WAKES} honest rounds"
+    table(["set", "rule", "attack", *start, *later], rows)
+    return figures
 
 
 def _more(parser: argparse.ArgumentParser) -> None:
@@ -301,16 +311,20 @@ def _more(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--share", action="append", type=float, help="hostile share; may be repeated")
     parser.add_argument("--rule", choices=list(RULES), default="fedavg", help="under attack; fedavg: trust alone")
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--sleepers", action="store_true", help="only the table of sleepers")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
 
 
 def main() -> None:
     """Print the tables."""
     args = arguments(__doc__ or "", _more, data=True)
-    found = work(all_jobs(args))
-    figures = honest(found)
-    print()
-    figures |= attacked(found)
-    print()
+    found = work(all_jobs(args), args.workers)
+    figures: dict[str, float] = {}
+    if not args.sleepers:
+        figures |= honest(found)
+        print()
+        figures |= attacked(found)
+        print()
     finish("trust", figures | woken(found), args.json)
 
 
