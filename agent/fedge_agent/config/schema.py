@@ -180,7 +180,7 @@ class AssetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     provisional: bool = False  # anomaly: decide with a provisional limit until then; its events say so
     learn_after: Seconds | None = None  # anomaly: age at which windows are learnt from; default: a quarter of baseline
     limit_bound: Annotated[float, msgspec.Meta(ge=1, le=100)] = (
-        1.0  # anomaly: most by which a new run raises it; 1: none
+        4.0  # anomaly: most by which a run raises a limit of one or two runs; 1: none
     )
     bearing: Bearing | None = None  # of this machine; default: the model card's
     shaft_rpm: TagConfig | None = None  # the shaft's speed, where it varies

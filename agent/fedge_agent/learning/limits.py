@@ -2,7 +2,8 @@
 """What a decision is compared with: the alarm threshold, from local data.
 
 The threshold of an anomaly model is each machine's own: machines of one model differ. A machine that has too few
-windows to show how high one in a thousand lies borrows the shape of that tail from its siblings, not its height.
+windows to show how high one in a thousand lies borrows the shape of that tail from its siblings, not its height. A
+limit leaves room for the run that comes next (`next_run`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..samples.baseline import Plan, Progress
 from ..types import Array
+from . import next_run
 from .mixture import Blend
 from .training import MIN_HELD, Data
 
@@ -32,6 +34,8 @@ class Limit(NamedTuple):
     provisional: bool = False  # made before the machine's baseline was complete
     middle: float = 0.0  # median score of the normal windows that it was made from; 0: unknown
     independent: float = 0.0  # how many windows that share no samples these are worth
+    runs: int = 0  # how many runs of the machine these are from; 0: unknown
+    lifted: float = 1.0  # by how much it is above what the oldest of them alone gives
 
 
 ENOUGH = 50  # held-back windows of one machine, apart; fewer come from little time, which shows little of its cycle
@@ -77,8 +81,11 @@ def threshold(blend: Blend, held: Data, train: Data) -> Limit:
         return Limit(0.5 if blend.card.task == "classify" else 1.0)
     apart = held.independent(), train.independent()
     scores = Scores(_by_channel(blend, held.x), _by_channel(blend, train.x), apart)
-    q = blend.card.threshold_quantile
-    return _promised(scores.limit(blend.card, MIN_HELD), q) if scores.windows else UNKNOWN
+    if not scores.windows:
+        return UNKNOWN
+    limit = _promised(scores.limit(blend.card, MIN_HELD), blend.card.threshold_quantile)
+    everything = np.ones(len(held.x), np.bool_), np.ones(len(train.x), np.bool_)
+    return _for_next_run(limit, blend, scores, (held, train), everything)
 
 
 def of_machines(
@@ -92,13 +99,47 @@ def of_machines(
     parts = [(data, _by_channel(blend, data.x)) for data in (held, train)]
     own = {asset: _scores([(data, found, data.assets == asset) for data, found in parts]) for asset in progress}
     counted = {asset: own[asset].limit(blend.card, ENOUGH) for asset, done in progress.items() if done.done}
-    found = _as_rare_as_promised(counted, q)
+    found = {
+        asset: _for_next_run(limit, blend, own[asset], (held, train), (held.assets == asset, train.assets == asset))
+        for asset, limit in _as_rare_as_promised(counted, q).items()
+    }
     all_of_them = _scores([(data, found_, np.ones(len(found_), np.bool_)) for data, found_ in parts])
     for asset, known in progress.items():
         scores = own[asset] if own[asset].windows >= known.least else all_of_them
         if asset not in found and plans[asset].provisional and scores.windows >= known.least:
-            found[asset] = _promised(scores.limit(blend.card, ENOUGH), q)._replace(provisional=True)
+            found[asset] = _promised(scores.limit(blend.card, ENOUGH), q)._replace(provisional=True, runs=1)
     return found
+
+
+def _for_next_run(
+    limit: Limit,
+    blend: Blend,
+    scores: Scores,
+    parts: tuple[Data, Data],
+    rows: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+) -> Limit:
+    """Leave room in a machine's limit for its next run. parts: what is held back, and the rest; rows: its own."""
+    if limit.middle <= 0 or any(len(data.units) != len(data.x) for data in parts):
+        return limit
+    q = blend.card.threshold_quantile
+    of_each = zip(parts, rows, strict=True)
+    units, shares = (np.concatenate(of) for of in zip(*(_units(data, own) for data, own in of_each), strict=True))
+    by_run = next_run.runs(np.concatenate([scores.held, scores.train]).mean(axis=1), units, shares)
+    alone = limit.score if len(by_run) < 2 else by_run[0].limit(q)
+    score, middle = limit.score, limit.middle
+    if len(by_run) >= next_run.ENOUGH_RUNS:
+        score = next_run.prediction([run.scores for run in by_run], sum(scores.apart), q)
+    elif limit.independent < ENOUGH:
+        held, train = parts
+        times = next_run.unseen(blend.card, train, rows[1], held.x, lambda x: _by_channel(blend, x).mean(axis=1))
+        score, middle = score * times, middle * times
+    score = max(limit.score, min(score, next_run.MOST * alone))
+    return limit._replace(score=score, middle=middle, runs=max(1, len(by_run)), lifted=max(1.0, score / alone))
+
+
+def _units(data: Data, own: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Units of a machine's windows, and what each covers that no window before does."""
+    return data.units[own], data.shares[own] if len(data.shares) else np.ones(int(own.sum()))
 
 
 def _scores(parts: Sequence[tuple[Data, Array, NDArray[np.bool_]]]) -> Scores:

@@ -35,6 +35,8 @@ def encode(made: bytes, limits: Mapping[str, Limit]) -> bytes:
             b"" if limit.usual is None else limit.usual.astype("<f4").tobytes(),
             limit.middle,
             limit.independent,
+            limit.runs,
+            limit.lifted,
         ]
         for asset, limit in limits.items()
         if not limit.provisional
@@ -52,11 +54,13 @@ def decode(data: bytes | None, made: bytes) -> dict[str, Limit]:
     return found if stored == made else {}
 
 
-def _limit(score: float, usual: bytes, middle: float = 0.0, independent: float = 0.0) -> Limit:
-    """A stored limit; earlier versions stored neither its median nor how many windows it comes from."""
+def _limit(
+    score: float, usual: bytes, middle: float = 0.0, independent: float = 0.0, runs: int = 0, lifted: float = 1.0
+) -> Limit:
+    """A stored limit; earlier versions stored less of what it comes from."""
     values = np.frombuffer(usual, "<f4").astype(np.float32) if usual else None
-    found = Limit(float(score), values, False, float(middle), float(independent))
-    if not np.isfinite((found.score, found.middle, found.independent)).all():
+    found = Limit(float(score), values, False, float(middle), float(independent), int(runs), max(1.0, float(lifted)))
+    if not np.isfinite((found.score, found.middle, found.independent, found.lifted)).all():
         raise ValueError("a limit that is not finite")
     if found.usual is not None and not np.isfinite(found.usual).all():
         raise ValueError("a usual score that is not finite")

@@ -209,7 +209,7 @@ class Asset:
             self._decider.pass_over(window)
         if serving is not None:
             self._decide_early(serving)
-            decision = self._decider.decide(serving, window, features, context)
+            decision = self._decider.decide(serving, window, features, context, self._events.lasts)
             self._take(decision, actual, window)
             self._reservoir.score(decision.score, decision.threshold)
             self._drift.take(decision, features)
@@ -225,7 +225,8 @@ class Asset:
             return
         for early, features, actual, context in self._early.take():
             window = early._replace(received_ns=time.monotonic_ns())
-            self._take(self._decider.decide(serving, window, features, context), actual, window)
+            decision = self._decider.decide(serving, window, features, context, self._events.lasts)
+            self._take(decision, actual, window)
 
     def _take(self, decision: Decision, actual: TargetValue, window: Window) -> None:
         now = window.received_ns / 1e9

@@ -74,6 +74,13 @@ class AssetEvents:
         """Key of the alert that is open; "": there is none."""
         return self._alert.key if self._alert.state.opened else ""
 
+    @property
+    def lasts(self) -> bool:
+        """Whether the asset is in alarm, and nobody took that for the new normal."""
+        if self._alert.state.opened:
+            return not self.is_accepted(self._alert.key)
+        return self._alert.alarm_ns is not None
+
     def live(self) -> None:
         """End the replay: what follows is new."""
         self._decided_ns = NEVER_NS

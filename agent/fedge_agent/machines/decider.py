@@ -133,10 +133,17 @@ class Decider:
         """Note a window that nothing decides on yet."""
         self.run.pass_over(window.end_ns)
 
-    def decide(self, serving: Serving, window: Window, features: NDArray[Any], context: dict[str, str]) -> Decision:
-        """The decision on a window by what serves; its latency is measured last."""
+    def decide(
+        self,
+        serving: Serving,
+        window: Window,
+        features: NDArray[Any],
+        context: dict[str, str],
+        is_open: bool = False,
+    ) -> Decision:
+        """The decision on a window by what serves; its latency is measured last. is_open: see `RunLimit.limit`."""
         now = self._moved(serving)
-        limit = self.run.limit(now.limit, serving.scale_of_scores, window.end_ns, now.highest)
+        limit = self.run.limit(now.limit, serving.scale_of_scores, window.end_ns, now.highest, is_open)
         scored = serving.decide(features, limit)
         left = self._look_ahead(serving, window.end_ns, scored) if scored.values and self._follows_trends else None
         return Decision(

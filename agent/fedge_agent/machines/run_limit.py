@@ -1,12 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Raise a machine's limit on a run that it was not made from, by what the run's first normal minutes show. Pure.
 
-A limit promises how rarely normal windows exceed it, but only on the runs that it was made from: the next experiment,
-product or machine has another level. So the first `FIRST` windows of a new run that do not overlap are compared with
-the limit times `bound`; then the limit is multiplied by the ratio of their median score to the median of the windows
-that it was made from, at least 1 and at most `bound`. From then on it stays while the run lasts: a fault that grows
-does not raise it, however slowly. Windows above the limit in use, and of an open event, are not used. A run whose ratio
-is beyond the bound is not like those that the limit was made from, and that is said (`unlike`).
+A limit promises how rarely normal windows exceed it. If it was made from `ENOUGH_RUNS` runs or more, it leaves room for
+how runs differ (`learning.next_run`), and is used as it is. A limit of one or two runs, or of other machines, knows
+nothing of that. So the first `FIRST` windows of a new run that do not overlap are compared with the limit times
+`bound`; then the limit is multiplied by the ratio of their median score to the median of the windows that it was made
+from, at least 1 and at most `bound`. From then on it stays while the run lasts: a fault that grows does not raise it,
+however slowly. Windows above the limit in use, and of an open event, are not used. A run whose ratio is above `LIKE` is
+not like those that the limit was made from: that is said (`unlike`), and its decisions are provisional.
+
+What keeps a fault from being learnt:
+
+- While an event is open, no run begins. After a gap, or a restart, the limit is the one it was opened against; if that
+  is not known, the one that was released.
+- `BUDGET` windows in all, over all runs, are compared with the limit times `bound`. A machine that starts and stops all
+  the time, or that nobody accepts another run of, is compared with its own limit from then on.
+- `bound` counts from what the oldest run alone gives (`Limit.lifted`).
 
 Another release, own model or standardisation has scores of another scale; then the ratio of the run stays as it is.
 A limit that is made anew on the same scale, from this run too, needs less raising.
@@ -24,9 +33,12 @@ import msgspec
 from fedge_models.system.structs import known
 
 from ..learning.limits import UNKNOWN, Limit
+from ..learning.next_run import ENOUGH_RUNS
 from ..samples.units import GAP_STEPS, GAP_WINDOWS
 
 FIRST = 6.0  # windows of a new run that share no samples
+BUDGET = 3 * FIRST  # such windows of all runs
+LIKE = 1.5  # the highest ratio of a run that is like the others
 PER_WINDOW = 12  # scores that are noted in the time of a window, at most
 LEAST_SCORE = 1e-12
 FAR = 1000.0  # the highest ratio that is stated
@@ -47,6 +59,7 @@ class RunState(msgspec.Struct, frozen=True):
     noted_ns: int = 0  # end of the last window whose score was noted
     scale: str = ""  # whose scores these are, see `Serving.scale_of_scores`
     ratio: float = 1.0  # of their median to that of the windows the limit was made from
+    spent: float = 0.0  # windows that share no samples, of all runs, that were compared with the limit times the bound
     passed_ns: int = 0  # end of the newest window that came before anything decided: the limit was made from these
 
 
@@ -96,20 +109,26 @@ class RunLimit:
         self.limit(UNKNOWN, "", time_ns)
         self._passed_ns = max(self._passed_ns, time_ns)
 
-    def limit(self, released: Limit, scale: str, time_ns: int, most: float = math.inf) -> Limit:
+    def limit(self, released: Limit, scale: str, time_ns: int, most: float = math.inf, is_open: bool = False) -> Limit:
         """The limit of the window that ends then, from the one that was released.
 
-        scale: names the scale of the scores; most: no run raises a limit above that: the score of a confirmed fault.
+        scale: names the scale of the scores; most: no run raises a limit above that: the score of a confirmed fault;
+        is_open: an event of the asset is open, and nobody took it for the new normal.
         """
         self._most = most
         last, self._last_ns = self._last_ns, time_ns
-        if not last or time_ns - self._span - last > self._gap:
-            is_new = _is_usable(released) and time_ns > self._passed_ns
-            self._state = RunState(is_new=is_new, since_ns=time_ns, scale=scale)
-            self._of = None
+        if not last or (time_ns - self._span - last > self._gap and not is_open):
+            self._begin(released, scale, time_ns, is_open)
         if released is not self._of:
             self._take(released, scale)
         return self._now
+
+    def _begin(self, released: Limit, scale: str, time_ns: int, is_open: bool) -> None:
+        """Begin a run with the window that ends then."""
+        has_budget = self._state.spent < BUDGET and not is_open
+        is_new = _is_of_few_runs(released) and time_ns > self._passed_ns and has_budget
+        self._state = RunState(is_new=is_new, since_ns=time_ns, scale=scale, spent=self._state.spent)
+        self._of = None
 
     def learn(self, score: float, time_ns: int, is_open: bool) -> float | None:
         """Note the score of the window that ended then; is_open: an event of the asset is open.
@@ -125,7 +144,8 @@ class RunLimit:
         since = time_ns - was.noted_ns
         if was.noted_ns and 0 <= since < self._span / PER_WINDOW:
             return None
-        apart = was.apart + (min(1.0, abs(since) / self._span) if was.noted_ns else 1.0)
+        more = min(1.0, abs(since) / self._span) if was.noted_ns else 1.0
+        apart = was.apart + more
         used, middle = score <= self._now.score and not is_open, math.log(released.middle)
         ratios = (*was.ratios, round(math.log(max(score, LEAST_SCORE)) - middle, 4)) if used else was.ratios
         beyond = was.beyond + (not used)
@@ -134,7 +154,7 @@ class RunLimit:
             level = middle + median(ratios) if ratios and len(ratios) >= beyond else BEYOND_ALL
             ratios, self._of = (), None
         self._state = msgspec.structs.replace(
-            was, apart=apart, beyond=beyond, ratios=ratios, level=level, noted_ns=time_ns
+            was, apart=apart, beyond=beyond, ratios=ratios, level=level, noted_ns=time_ns, spent=was.spent + more
         )
         return None if level is None else self._unlike(self._state, released)
 
@@ -146,30 +166,37 @@ class RunLimit:
         state = _on_scale(self._state, released, scale)
         in_use = self._raised(state, released, most)
         factor = in_use / released.score if released.score > 0 and math.isfinite(released.score) else 1.0
-        unlike = self._unlike(state, released)
-        return Figures(released.score, in_use, factor, self._bound, state.apart, FIRST, state.is_new, unlike)
+        bound, unlike = self._bound_of(released), self._unlike(state, released)
+        return Figures(released.score, in_use, factor, bound, state.apart, FIRST, state.is_new, unlike)
 
     def _unlike(self, state: RunState, released: Limit) -> float | None:
         ratio = _ratio(state, released)
-        return min(ratio, FAR) if ratio is not None and ratio > self._bound > 1 else None
+        is_unlike = ratio is not None and ratio > min(LIKE, self._bound) and self._bound > 1
+        return min(ratio, FAR) if ratio is not None and is_unlike else None
+
+    def _bound_of(self, released: Limit) -> float:
+        """By how much a run may raise a limit: the bound, less what the limit was raised by already."""
+        return max(1.0, self._bound / released.lifted)
 
     def _take(self, released: Limit, scale: str) -> None:
         """Make the limit in use from another released one, or with what was learnt by now."""
         state = _on_scale(self._state, released, scale)
         ratio = _ratio(state, released)
         self._state, self._of = msgspec.structs.replace(state, ratio=state.ratio if ratio is None else ratio), released
-        learning = self._factor(state, released) > 1 and state.level is None
+        factor = self._factor(state, released)
+        unsure = factor > 1 and (state.level is None or factor > LIKE)
         score = self._raised(state, released, self._most)
-        self._now = released._replace(score=score, provisional=released.provisional or learning)
+        self._now = released._replace(score=score, provisional=released.provisional or unsure)
 
     def _raised(self, state: RunState, released: Limit, most: float) -> float:
         return max(released.score, min(released.score * self._factor(state, released), most))
 
     def _factor(self, state: RunState, released: Limit) -> float:
-        if not state.is_new or not _is_usable(released) or self._bound <= 1:
+        bound = self._bound_of(released)
+        if not state.is_new or not _is_usable(released) or bound <= 1:
             return 1.0
         ratio = _ratio(state, released)
-        return self._bound if ratio is None else min(self._bound, max(1.0, ratio))
+        return bound if ratio is None else min(bound, max(1.0, ratio))
 
 
 def _on_scale(state: RunState, released: Limit, scale: str) -> RunState:
@@ -192,3 +219,8 @@ def _ratio(state: RunState, released: Limit) -> float | None:
 def _is_usable(released: Limit) -> bool:
     """Whether there is a limit, and it is known from what level of scores it was made."""
     return math.isfinite(released.score) and released.score > 0 and released.middle > 0
+
+
+def _is_of_few_runs(released: Limit) -> bool:
+    """Whether it is known that a limit was made without knowing how runs of the machine differ."""
+    return _is_usable(released) and 0 < released.runs < ENOUGH_RUNS

@@ -91,7 +91,7 @@ def test_a_new_run_lifts_a_limit_that_codes_raised_no_further_than_the_larger_bo
     config = AssetConfig(model="m", channels={"a": TagConfig(source="s", tag="a")}, limit_bound=4.0)
     decider = Decider("pump", config, ModelConfig(), lambda: machine.found, adapts=True)
     served = serving(ANOMALY, 2.0)
-    served.limits = {"pump": Limit(2.0, middle=1.0)}
+    served.limits = {"pump": Limit(2.0, middle=1.0, runs=1)}
     decider.begin(served.card, Pace(1.0, 4, 4, 3.0, 2.0))
     window = Window("pump", 10 * DAY, np.full((1, 4), 9.0), 0.0, None, 0)
     features = decider.features(window)
@@ -99,7 +99,7 @@ def test_a_new_run_lifts_a_limit_that_codes_raised_no_further_than_the_larger_bo
     assert decider.limit(served).score == 3.0  # codes alone
     decided = decider.decide(served, window, features, {})
     assert decided.learnt == 2.0 and decider.run_figures(served).in_use == decided.threshold
-    served.scale_of_scores, served.limits = "own model, trained again", {"pump": Limit(2.0, middle=1.0)}
+    served.scale_of_scores, served.limits = "own model, trained again", {"pump": Limit(2.0, middle=1.0, runs=1)}
     decider.decide(served, window, features, {})
     assert decider.run.state.scale == "own model, trained again"  # not only the release
     assert decided.threshold == 2.0 * config.limit_bound and config.limit_bound > 1.5
@@ -143,7 +143,7 @@ def test_the_status_page_changes_no_decision_while_it_looks(monkeypatch: pytest.
     decider = Decider("pump", config, ModelConfig(), adapts=True)
     served, other = serving(ANOMALY, 2.0, below=5.0), serving(ANOMALY, 40.0)
     for one, limit in ((served, 2.0), (other, 40.0)):
-        one.limits = {"pump": Limit(limit, middle=1.0)}
+        one.limits = {"pump": Limit(limit, middle=1.0, runs=1)}
     decider.begin(served.card, Pace(1.0, 4, 4, 3.0, 2.0))
     monkeypatch.setattr(Interrupted, "look", staticmethod(lambda: decider.limit_status(other)))
     window = Interrupted("pump", 10 * DAY, np.full((1, 4), 9.0), 0.0, None, 0)

@@ -13,7 +13,7 @@ from fedge_agent.types import AlertState
 
 S = 10**9
 SPAN, HOP = 60 * S, 5 * S
-RELEASED = Limit(2.5, middle=1.0, independent=300.0)
+RELEASED = Limit(2.5, middle=1.0, independent=300.0, runs=1)
 
 
 class Machine:
@@ -41,11 +41,18 @@ def level(factor: float, count: int = 80) -> np.ndarray:
 
 def test_a_new_run_has_the_limit_of_its_level_after_its_first_windows() -> None:
     machine = Machine()
-    assert machine.windows(level(2.0)).score == pytest.approx(2 * 2.5, rel=0.15)
+    assert machine.windows(level(1.3)).score == pytest.approx(1.3 * 2.5, rel=0.15)
     assert not machine.run.limit(RELEASED, "1", machine.at).provisional
     figures = machine.run.figures(RELEASED, "1")
     assert figures.windows >= FIRST and figures.released == 2.5 and figures.unlike is None
-    assert figures.factor == pytest.approx(2, rel=0.15)
+    assert figures.factor == pytest.approx(1.3, rel=0.15)
+
+
+def test_a_run_well_above_the_others_is_said_and_stays_provisional() -> None:
+    machine = Machine()
+    limit = machine.windows(level(2.0))
+    assert limit.score == pytest.approx(2 * 2.5, rel=0.15) and limit.provisional
+    assert machine.run.figures(RELEASED).unlike == pytest.approx(2, rel=0.15)
 
 
 def test_until_then_it_is_compared_with_the_bound_and_that_is_provisional() -> None:
@@ -132,7 +139,7 @@ def test_runs_of_a_stored_past_that_the_limit_was_made_from_keep_it(restarts: bo
 
 def test_scores_of_two_scales_are_not_compared_while_the_first_windows_are_seen() -> None:
     """The own model was trained again in between, with the same release."""
-    other = Limit(0.25, middle=0.1, independent=300.0)
+    other = Limit(0.25, middle=0.1, independent=300.0, runs=1)
     machine = Machine()
     machine.windows(level(2.0, 30))
     assert machine.windows(level(0.2), other, scale="2").score == pytest.approx(2 * 0.25, rel=0.15)
@@ -142,14 +149,14 @@ def test_a_scale_that_changes_while_there_is_no_limit_is_not_missed() -> None:
     machine = Machine()
     factor = machine.windows(level(2.0)).score / 2.5
     machine.windows(level(0.2, 5), Limit(float("inf")), scale="2")
-    other = Limit(0.25, middle=0.1, independent=300.0)
+    other = Limit(0.25, middle=0.1, independent=300.0, runs=1)
     assert machine.windows(level(0.2), other, scale="2").score == pytest.approx(0.25 * factor)
 
 
 def test_another_release_changes_the_scale_of_scores_and_not_how_far_the_run_is_above_others() -> None:
     machine = Machine()
     factor = machine.windows(level(2.0)).score / 2.5
-    other = Limit(0.5, middle=0.1, independent=300.0)
+    other = Limit(0.5, middle=0.1, independent=300.0, runs=1)
     assert machine.windows(level(0.2), other, scale="2").score == pytest.approx(0.5 * factor)
 
 
@@ -166,7 +173,7 @@ def test_the_limit_shown_after_a_swap_is_the_one_of_the_next_window() -> None:
 def test_a_limit_made_anew_from_this_run_too_needs_less_raising() -> None:
     machine = Machine()
     machine.windows(level(2.0))
-    again = Limit(5.0, middle=2.0, independent=400.0)
+    again = Limit(5.0, middle=2.0, independent=400.0, runs=1)
     assert machine.windows(level(2.0), again).score == pytest.approx(5.0, rel=0.15)
 
 
@@ -205,7 +212,7 @@ def test_no_run_raises_a_limit_above_the_score_of_a_confirmed_fault() -> None:
     machine.windows(level(2.0))
     machine.pause()
     assert machine.run.limit(RELEASED, "1", machine.at, most=3.0).score == 3.0
-    assert machine.run.limit(Limit(2.5, middle=1.0), "1", machine.at, most=1.0).score == 2.5
+    assert machine.run.limit(Limit(2.5, middle=1.0, runs=1), "1", machine.at, most=1.0).score == 2.5
 
 
 def test_a_checkpoint_of_an_earlier_version_is_read() -> None:
