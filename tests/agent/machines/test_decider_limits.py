@@ -111,7 +111,7 @@ def test_stored_windows_are_compared_with_the_limit_of_what_scores_them() -> Non
     decider = Decider("pump", config, ModelConfig(), adapts=True)
     served, other = serving(ANOMALY, 2.0, below=3.5), serving(ANOMALY, 40.0, below=70.0)
     for one, limit in ((served, 2.0), (other, 40.0)):
-        one.limits, one.scale_of_scores = {"pump": Limit(limit, middle=limit / 2)}, str(limit)
+        one.limits, one.scale_of_scores = {"pump": Limit(limit, middle=limit / 2, runs=1)}, str(limit)
     decider.begin(served.card, Pace(1.0, 4, 4, 3.0, 2.0))
     began = 10 * DAY
     for i in range(12):

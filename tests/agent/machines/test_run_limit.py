@@ -52,7 +52,7 @@ def test_a_run_well_above_the_others_is_said_and_stays_provisional() -> None:
     machine = Machine()
     limit = machine.windows(level(2.0))
     assert limit.score == pytest.approx(2 * 2.5, rel=0.15) and limit.provisional
-    assert machine.run.figures(RELEASED).unlike == pytest.approx(2, rel=0.15)
+    assert machine.run.figures(RELEASED, "1").unlike == pytest.approx(2, rel=0.15)
 
 
 def test_until_then_it_is_compared_with_the_bound_and_that_is_provisional() -> None:
