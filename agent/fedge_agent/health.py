@@ -190,6 +190,11 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
             {k: v["windows_thinned"] for k, v in assets.items()},
         ),
         (
+            "repeated_samples",
+            "Windows read again whose samples are stored, by asset",
+            {k: v["samples_repeated"] for k, v in assets.items()},
+        ),
+        (
             "crowded_samples",
             "Samples lost because their asset delivered too many, by asset",
             {k: v["samples_crowded"] for k, v in assets.items()},

@@ -34,6 +34,7 @@ UNDECIDED = {  # kind of an asset's count -> in words
     "windows_waiting": "window waiting to be decided",
     "unjudged": "decision that could not alarm",
     "windows_thinned": "window not stored, as others cover the time",
+    "samples_repeated": "window read again, whose sample is stored",
     "samples_crowded": "sample lost, as this machine gives too many",
 }
 ALONE = 5  # up to so many machines that decide get a line each

@@ -111,6 +111,7 @@ class AssetSamples:
         return {
             "tag_labels": self._tag_labels.status(),
             "windows_thinned": self._samples.thinned[self._name],
+            "samples_repeated": self._samples.repeated[self._name],
             "samples_crowded": self._samples.crowded[self._name],
         }
 

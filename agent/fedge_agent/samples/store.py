@@ -36,7 +36,7 @@ from .baseline import Plan
 from .held_units import PURPOSE
 from .label_order import LabelOrder
 from .label_values import label_text
-from .sample_table import MAX_CLASSES, USED, Sample, values_of
+from .sample_table import MAX_CLASSES, USED, Inserted, Sample, values_of
 from .tables import LAST_S, TableWriter, open_tables
 from .units import HOLD, LEARN, NEITHER
 
@@ -81,6 +81,7 @@ class SampleStore(TableWriter):
         self._strides: dict[tuple[tuple[str, str], int], int] = {}  # (model, asset), size -> `_stride_ns`
         self._kept: dict[tuple[str, str], tuple[int, int]] = {}  # (model, asset) -> time of the last, operation since
         self.thinned: Counter[str] = Counter()  # asset -> windows that were too close to the last stored one
+        self.repeated: Counter[str] = Counter()  # asset -> windows that were stored already: they were read again
         self.crowded: Counter[str] = Counter()  # asset -> samples that are lost because it delivered too many
         self._limits, self._most_bytes = limits, most_bytes or {}  # of each model
         self._widest: dict[str, int] = {}  # bytes of the largest sample of each model since the start
@@ -254,7 +255,7 @@ class SampleStore(TableWriter):
             self._kept[key] = last_ns, covers
             return None
         self._kept[key] = sample.time_ns, 0
-        return sample if covers == sample.covers_ns else sample._replace(covers_ns=covers)
+        return sample._replace(covers_ns=covers, apart_ns=stride)
 
     def _stride_ns(self, model: str, asset: str, size: int) -> int:
         """How far apart (ns) samples of `size` numbers are stored."""
@@ -406,7 +407,7 @@ class SampleStore(TableWriter):
 
     def _write_batch(self, batch: list[Sample]) -> None:
         try:
-            covered = self._store(batch)
+            covered, stored = self._store(batch)
         except BaseException as e:
             self._note_lost(batch)
             if not isinstance(e, StorageError):
@@ -416,28 +417,29 @@ class SampleStore(TableWriter):
             self._losing = True
             return
         self._losing = False
-        self._written.update((s.model, s.asset) for s in batch)
+        self._note_repeated(stored.repeated)
+        self._written.update((s.model, s.asset) for s in stored.new)
         self._covered.update({(model, asset): ns for model, asset, ns in covered})
-        for model, count in Counter(s.model for s in batch).items():
+        for model, count in Counter(s.model for s in stored.new + stored.relabelled).items():
             self.count_as_new(model, count)
 
     @once_more
-    def _store(self, batch: list[Sample]) -> list[tuple[str, str, int]]:
-        """Write samples; the operation that baselines cover now. Raises StorageError."""
+    def _store(self, batch: list[Sample]) -> tuple[list[tuple[str, str, int]], Inserted]:
+        """Write samples; the operation that baselines cover now, and which were new. Raises StorageError."""
         with self.tables.transaction() as db:
             if db is not self._counted:
                 self._count_stored(db)
             if db is not self._begun:
                 self._begin(db)
-            sample_table.insert(db, batch)
-            covered = sample_table.cover(db, batch)
+            stored = sample_table.insert(db, batch)
+            covered = sample_table.cover(db, stored.new)
             for s in batch:
                 self._widest[s.model] = max(s.x.nbytes, self._widest.get(s.model, 0))
             for model, x in {s.model: s.x for s in batch}.items():
                 sample_table.bound(db, model, self._most(model, x.size, self._widest[model]))
             if self.tables.in_memory:
-                self._held += len(batch)
-        return covered
+                self._held += len(stored.new)
+        return covered, stored
 
     def _look_for_file(self) -> None:
         """Use the file again as soon as it can be used, also while nothing comes."""
@@ -472,7 +474,15 @@ class SampleStore(TableWriter):
     def _note_lost(self, batch: list[Sample]) -> None:
         """Count samples as lost: nothing will be made of them, so nobody may wait for that."""
         self.lost += len(batch)
-        for sample in batch:
+        self._take_back(batch)
+
+    def _note_repeated(self, samples: list[Sample]) -> None:
+        """Count samples that are stored already: they are no more than there were."""
+        self.repeated.update(s.asset for s in samples)
+        self._take_back(samples)
+
+    def _take_back(self, samples: list[Sample]) -> None:
+        for sample in samples:
             self._lost_of[sample.model, sample.asset] += 1
             self._lost_of_all[sample.model] += 1
             self._cover_lost[sample.model, sample.asset] += sample.covers_ns

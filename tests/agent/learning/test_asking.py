@@ -116,7 +116,7 @@ def test_one_episode_is_asked_about_once(site: Site) -> None:
     assert [q.end_ns for q in site.asked()] == [first]
     for i in range(1, 60):  # the same again, for nine minutes; then the next question is due
         site.put(5.0 + i / 10, 10_000 + i * 9)
-    site.samples.put(Sample("m", "pump", T0 + 50_000 * S, np.array([9, 0], np.float32), 1, False, 3 * S))
+    site.samples.put(Sample("m", "pump", T0 + 49_990 * S, np.array([9, 0], np.float32), 1, False, 3 * S))
     site.samples.flush()
     assert site.look() == "no stored window of the last day is without a label, event or question"
     later = site.put(6.0, 50_000)

@@ -67,7 +67,7 @@ def store(path: Path, limit: int = 1000) -> SampleStore:
 
 
 def put(to: SampleStore, x: np.ndarray, y: int | None, held: bool = False) -> None:
-    for i, row in enumerate(x):
+    for i, row in enumerate(x, to.collected("m", "pump")[0]):
         to.put(Sample("m", "pump", i, row, y, held))
 
 
@@ -386,8 +386,8 @@ def test_values_as_labels_are_stored_and_the_oldest_go(tmp_path: Path) -> None:
 
 def test_several_values_as_labels_are_stored_together(tmp_path: Path) -> None:
     stored = store(tmp_path)
-    for row, y in zip(samples(4), ((1.5, 2.5), None, 7.0, (1.0, 2.0, 3.0)), strict=True):
-        stored.put(Sample("m", "cell", 0, row, y, False))
+    for i, (row, y) in enumerate(zip(samples(4), ((1.5, 2.5), None, 7.0, (1.0, 2.0, 3.0)), strict=True)):
+        stored.put(Sample("m", "cell", i, row, y, False))
     stored.stop()
     again = store(tmp_path)
     unknown = [np.nan, np.nan]  # none, or not as many as the model now has

@@ -131,3 +131,58 @@ def test_what_the_disk_did_not_take_is_not_waited_for(tmp_path: Path, monkeypatc
     made.flush()
     assert made.all_collected("m") == 301 - made.lost and counts(tmp_path / "s") == {"slow": 301 - made.lost}
     made.stop()
+
+
+def test_a_window_that_is_read_again_is_one_sample_and_gives_it_the_label_of_its_tag(tmp_path: Path) -> None:
+    """A person adds the label's tag to the configuration, deletes the position, and has the file read once more."""
+
+    def again() -> SampleStore:
+        return SampleStore(tmp_path / "s", {"m": MOST})
+
+    store = again()
+    for i in range(10):
+        store.put(sample("slow", i, covers=1))
+    store.stop()
+    store = again()
+    for i in range(12):
+        store.put(sample("slow", i, 1 if i < 5 else None, covers=1))
+    store.flush()
+    assert rows(tmp_path / "s", "SELECT y, count(*) FROM samples GROUP BY y") == [(None, 7), (1, 5)]
+    assert store.repeated == {"slow": 10} and store.lost == 0
+    assert store.collected("m", "slow") == (12, 12 * S) and store.covered_ns("m", "slow") == 12 * S
+    assert store.total == {"m": 12 + 5}  # training is due by what is new, labels too
+    store.stop()
+
+
+def test_windows_read_again_in_another_rhythm_come_no_closer_than_they_are_stored(
+    store: SampleStore, tmp_path: Path
+) -> None:
+    plans = {"m": {n: Plan(100 * S) for n in ("slow", "fast", "other", "fourth")}}
+    for i in range(200):
+        store.put(sample("slow", i, covers=1))
+    store.flush()
+    other = SampleStore(tmp_path / "s", {"m": MOST}, None, plans)
+    for i in range(83, 230):  # 83 was left out before
+        other.put(sample("slow", i, covers=1))
+    other.stop()
+    times = sorted(t // S for (t,) in rows(tmp_path / "s", "SELECT time_ns FROM samples"))
+    assert times[:25] == [*range(0, 200, 8)] and min(np.diff(times)) >= 8 and len(times) > 25
+    assert other.covered_ns("m", "slow") <= 230 * S
+
+
+def test_two_pictures_of_one_time_are_two_samples_and_one_that_comes_twice_is_one(tmp_path: Path) -> None:
+    store = SampleStore(tmp_path / "s", {"m": MOST})
+    for value in (1, 2, 1):
+        store.put(sample("slow", 1)._replace(x=np.full(4, value, np.uint8)))
+    store.stop()
+    assert counts(tmp_path / "s") == {"slow": 2} and store.repeated == {"slow": 1}
+
+
+def test_samples_of_another_recipe_do_not_stand_for_a_window_that_is_read_again(tmp_path: Path) -> None:
+    store = SampleStore(tmp_path / "s", {"m": MOST})
+    for recipe in (b"before", b"now", b"now"):
+        store.begin("m", recipe)
+        store.put(sample("slow", 1))
+        store.flush()
+    store.stop()
+    assert counts(tmp_path / "s") == {"slow": 2} and store.repeated == {"slow": 1}
