@@ -59,11 +59,14 @@ def _statistics(name: str, entry: dict[str, Any]) -> str:
 def _holds(entry: dict[str, Any]) -> str:
     """Against how many hostile gateways the rule holds, in words: when all send, and when the deadline ends a round."""
     active, hostile, all_ = len(entry["active"]), entry["holds"], entry["in_a_round"]
+    out = entry["in_quarantine"]
     if not active:
         return "no gateway is active"
     if not all_:
-        return f"{counted(active, 'gateway')} active, and none sends updates"
-    told = f"of {active} active gateways {hostile or 'none'} may be hostile"
+        none = "none sends updates that count: those that do are in quarantine" if out else "none sends updates"
+        return f"{counted(active, 'gateway')} active, and {none}"
+    besides = f", besides the {out} in quarantine," if out else ""
+    told = f"of {active} active gateways {hostile or 'none'}{besides} may be hostile"
     if not hostile and all_ < FEWEST:
         return f"{told}: no rule is robust among {all_} updates, fewer than {FEWEST}; only trust looks at them"
     if entry["holds_least"] == hostile:

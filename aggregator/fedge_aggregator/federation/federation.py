@@ -166,7 +166,11 @@ class Federation:
         newest = self._store.releases.find(self.name, header.version)
         idle = self.idle()
         senders = [node for node in active if node not in idle]
-        expected, least = opened.expected(senders, self.minimum), opened.least(senders, self.minimum)
+        out = len(self._without_weight(senders))
+        expected, least = (
+            opened.counted(updates, len(senders), out, self.minimum)
+            for updates in (opened.expected(senders, self.minimum), opened.least(senders, self.minimum))
+        )
         return {
             "release": header.version,
             "created": header.created,
@@ -183,6 +187,7 @@ class Federation:
             "in_a_round": expected,
             "holds_least": self.how.pipeline.holds(least),
             "least_in_a_round": least,
+            "in_quarantine": out,
             "pinned": pin._asdict() if pin else None,
             "asked": sorted(opened.asked) if self.limits.sampled else None,
             "active": sorted(active),
@@ -258,10 +263,14 @@ class Federation:
 
     def _least(self, opened: Round) -> int:
         """Updates below which the open round cannot be averaged: those of nodes in quarantine do not count."""
+        return self.minimum + len(self._without_weight(opened.arrivals))
+
+    def _without_weight(self, nodes: Collection[str]) -> list[str]:
+        """Those of the nodes whose updates the rule does not see, because they are in quarantine."""
         if self.how.trust.action == "watch":
-            return self.minimum
+            return []
         reputations = self._store.round_states.reputations(self.name)
-        return self.minimum + sum(n in reputations and reputations[n].quarantined for n in opened.arrivals)
+        return [n for n in nodes if n in reputations and reputations[n].quarantined]
 
     def _prepared_round(self, now: float, active: Collection[str]) -> Round:
         """The open round, with times in the future corrected and its nodes asked."""

@@ -127,6 +127,14 @@ class Round:
         """With how many updates the round may end at its deadline; all that are active where fewer are than that."""
         return min(len(active), max(self.config.quorum, minimum))
 
+    @staticmethod
+    def counted(updates: int, senders: int, quarantined: int, minimum: int) -> int:
+        """How many of the updates of a round the rule sees, when all that are in quarantine send theirs, too.
+
+        A round waits until it has as many of others as the rule needs at least.
+        """
+        return min(senders - quarantined, max(updates - quarantined, minimum))
+
     def due(self, now: float, active: Collection[str], minimum: int) -> bool:
         """Whether to average now; active: nodes that may still send, minimum: what the rule needs.
 

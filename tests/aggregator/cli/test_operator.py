@@ -11,6 +11,7 @@ import pytest
 from fedge_aggregator.cli.watch import _holds
 from fedge_aggregator.federation.release_chain import ReleaseChain
 from fedge_aggregator.rounds import average
+from fedge_aggregator.rounds.trust.reputation import Reputation
 from fedge_aggregator.store.releases import Pin
 from fedge_models.errors import ConfigError, StaleError, StorageError
 from fedge_models.messages.idle import Idle
@@ -165,6 +166,22 @@ def test_status_counts_no_gateway_that_says_it_sends_no_update(make_bench: MakeB
         made.federation.note_idle(name, Idle.FEW_SAMPLES)
     entry = made.federation.status(made.now, "abcd")
     assert entry["in_a_round"] == 0 and _holds(entry) == "4 gateways active, and none sends updates"
+
+
+def test_status_counts_no_gateway_in_quarantine(make_bench: MakeBench) -> None:
+    """The rule does not see its updates: with it, a round seemed to hold against one hostile site more."""
+    made = make_bench("quorum = 7\n", rule='{ name = "trimmed_mean", byzantine = 0.3 }')
+    for name in "ij":
+        quarantined = Reputation(quarantined_since=made.now, quarantined_until=made.now + 86400)
+        made.store.round_states.set_reputation("f", name, quarantined)
+    entry = made.federation.status(made.now, "abcdefghij")
+    assert (entry["holds"], entry["in_a_round"], entry["holds_least"], entry["least_in_a_round"]) == (2, 8, 0, 5)
+    said = "of 10 active gateways 2, besides the 2 in quarantine, may be hostile when a round has 8 updates; "
+    assert _holds(entry) == f"{said}its deadline may end it with 5 updates, and then none may be"
+    entry = made.federation.status(made.now, "ij")
+    assert entry["in_a_round"] == 0 and _holds(entry).endswith("are in quarantine")
+    made.federation.note_idle("i", Idle.FEW_SAMPLES)
+    assert made.federation.status(made.now, "abcdefghij")["in_a_round"] == 8  # i sends nothing, and j does not count
 
 
 def test_rounds_say_what_their_samples_are_of_older_releases_too(make_bench: MakeBench) -> None:
