@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 from fedge_models.errors import ConflictError, RefusedError, RetryError, UnavailableError, UnclearError
+from fedge_models.system.addresses import shown
 
 from .. import figures, placeholders
 from ..protocols.http import auth, client, masking, refusals, templates
@@ -93,7 +94,7 @@ class WebhookOutput(Output):
         headers = self._headers(event, known, {"Authorization": masking.HIDDEN} if signs else {})
         return {
             "method": "POST",
-            "url": masking.origin(templates.fill_url(self._config.url, {}, known)),
+            "url": shown(templates.fill_url(self._config.url, {}, known)),
             "headers": masking.headers(headers, [self._config.idempotency_header]),
             "body": masking.body(self._filled(event, known), texts),
         }
@@ -109,7 +110,7 @@ class WebhookOutput(Output):
 
     def _look_for_refusal(self, url: str, answer: client.Answer, sent: Any) -> None:
         """Raise the refusal inside a success."""
-        accept, where = self._config.accept, f"{client.shown(url)}: status {answer.status} with"
+        accept, where = self._config.accept, f"{shown(url)}: status {answer.status} with"
         if accept is not None and re.search(accept, answer.text):
             return
         if (refusal := refusals.find(answer.data, answer.text, sent)) is not None:

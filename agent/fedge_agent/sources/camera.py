@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 from fedge_models.errors import ConfigError, UnreachableError
+from fedge_models.system.addresses import shown_device
 
 from ..types import Pixels, Reading, Source, SourceHost
 from ..windows.decoding import BUDGET
@@ -59,14 +60,19 @@ class CameraSource(Source):
             return [str(e)]
         seen, frame = camera.read()
         camera.release()
-        return [] if seen and _pixels(frame) is not None else [f"{self._config.device}: opens but gives no picture"]
+        return (
+            []
+            if seen and _pixels(frame) is not None
+            else [f"{shown_device(self._config.device)}: opens but gives no picture"]
+        )
 
     def _watch(self, camera: Any, tags: Sequence[str], host: SourceHost) -> None:
         due = time.monotonic()
         while not host.stop.is_set():
             if not camera.grab():
                 raise UnreachableError(
-                    f"{self._config.device}: gives no more pictures; is it unplugged, or does something else use it?"
+                    f"{shown_device(self._config.device)}: gives no more pictures; is it unplugged, or does something "
+                    "else use it?"
                 )
             host.problem("connection", None)
             time_ns, now = time.time_ns(), time.monotonic()
@@ -94,7 +100,9 @@ def _open(config: CameraConfig) -> Any:
         raise ConfigError("a camera needs OpenCV, which is not installed: pip install 'fedge[camera]'") from e
     device, backend = config.device, _backend(config)
     if backend == "gstreamer" and cv2.CAP_GSTREAMER not in cv2.videoio_registry.getCameraBackends():
-        raise ConfigError(f"{device}: this OpenCV was built without GStreamer; use the system's python3-opencv")
+        raise ConfigError(
+            f"{shown_device(device)}: this OpenCV was built without GStreamer; use the system's python3-opencv"
+        )
     if device.startswith("/dev/"):
         _check_device(Path(device))
     kinds = {"v4l2": cv2.CAP_V4L2, "gstreamer": cv2.CAP_GSTREAMER, "any": cv2.CAP_ANY}
@@ -102,8 +110,8 @@ def _open(config: CameraConfig) -> Any:
     if not camera.isOpened():
         camera.release()
         raise UnreachableError(
-            f"{device}: cannot be opened through {backend}; expected a camera that nothing else uses, a pipeline that "
-            "ends in appsink, or an address that answers"
+            f"{shown_device(device)}: cannot be opened through {backend}; expected a camera that nothing else uses, a "
+            "pipeline that ends in appsink, or an address that answers"
         )
     for asked, value in ((cv2.CAP_PROP_FRAME_WIDTH, config.width), (cv2.CAP_PROP_FRAME_HEIGHT, config.height)):
         if value:

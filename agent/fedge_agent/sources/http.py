@@ -17,6 +17,7 @@ from typing import Any
 
 from fedge_models.errors import FedgeError, RetryError
 from fedge_models.system import times
+from fedge_models.system.addresses import shown
 from fedge_models.system.quoting import quote
 from fedge_models.system.settings import Positive
 
@@ -87,7 +88,7 @@ class HttpSource(Source):
             return [str(e)]
         self.seen = {r.tag: r for r in readings if r.quality is not Quality.BAD}
         self.trial = polled(list(self.seen.values()), self._config.poll)
-        url = client.shown(self._config.url)
+        url = shown(self._config.url)
         bad = [r.tag for r in readings if r.quality is Quality.BAD]
         return [f"{url}: tag {tag}: the answer has {_why_not(pointer.find(answer, tag))}" for tag in bad]
 
@@ -112,7 +113,7 @@ class HttpSource(Source):
         made = self._clock.take(stamp_ns, values, time.monotonic())
         if made.replaced:
             host.count("times_implausible", len(readings), times.shown(stamp_ns) + " UTC")
-        where = f"{client.shown(self._config.url)}: time at {self._config.time}"
+        where = f"{shown(self._config.url)}: time at {self._config.time}"
         text = f"{where}: it stands still while values change, so the time that passes here is used"
         host.note("time", text if self._clock.stands else None)
         return [r._replace(time_ns=made.time_ns) for r in readings], made.time_ns
@@ -121,7 +122,7 @@ class HttpSource(Source):
         try:
             return times.parse(value, self._config.time_unit)
         except ValueError as e:
-            raise RetryError(f"{client.shown(self._config.url)}: time at {self._config.time}: {e}") from e
+            raise RetryError(f"{shown(self._config.url)}: time at {self._config.time}: {e}") from e
 
 
 def _reading(tag: str, time_ns: int, value: Any) -> Reading:

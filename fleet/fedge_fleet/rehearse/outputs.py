@@ -13,8 +13,7 @@ from typing import Any
 from fedge_agent.outputs.registry import OUTPUTS
 from fedge_agent.types import Table
 from fedge_models.system import kinds
-
-from . import masking
+from fedge_models.system.addresses import shown_device
 
 MOST_BYTES = 1 << 30  # of a file of events; then a second one begins
 ADDRESSES = ("url", "listen", "path")
@@ -45,5 +44,4 @@ def words(gateway: str, name: str, table: Table, where: str) -> list[str]:
 def described(table: Table) -> str:
     """An output's type and address, without secrets."""
     at: Any = next((table[key] for key in ADDRESSES if key in table), "")
-    show = masking.origin if table["type"] == "webhook" else masking.address
-    return f"{table['type']}, {show(str(at))}" if at else str(table["type"])
+    return f"{table['type']}, {shown_device(str(at))}" if at else str(table["type"])

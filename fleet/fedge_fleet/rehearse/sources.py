@@ -21,9 +21,10 @@ from fedge_agent.sources.registry import SOURCES
 from fedge_agent.types import Table
 from fedge_models.errors import ConfigError
 from fedge_models.system import kinds, settings
+from fedge_models.system.addresses import shown_device
 from fedge_models.system.text import counted
 
-from . import finding, masking, pictures, served, tables, uses
+from . import finding, pictures, served, tables, uses
 from .folder import AgentFile
 from .pictures import Pictures
 from .served import ServedPart
@@ -230,7 +231,7 @@ def _replayed(
 def _of(asked: Asked) -> str:
     """A source in words: its table, type and address, without secrets."""
     at = next((str(asked.table[key]) for key in ADDRESSES if key in asked.table), "")
-    return f"{asked.where} ({asked.table['type']}, {masking.address(at)})"
+    return f"{asked.where} ({asked.table['type']}, {shown_device(at)})"
 
 
 REPLAYS: dict[str, Callable[[Asked, Any], Replaced]] = {

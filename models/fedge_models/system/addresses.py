@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""URLs from configurations, checked whole: a bracket or a port that is none raises only when it is looked at."""
+"""URLs from configurations: checked whole, and shown without the secrets that they may hold.
+
+A bracket or a port that is none raises only when it is looked at. A secret may be in every part but scheme and host:
+whoever knows the path of a webhook can post to it, and names, passwords and tokens stand before the host and in
+queries.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from urllib.parse import SplitResult, urlsplit
 
@@ -16,3 +22,32 @@ def split_url(url: str, schemes: Collection[str]) -> SplitResult | None:
     except ValueError:
         return None
     return parts if parts.scheme in schemes and parts.hostname else None
+
+
+HIDDEN = "/***"
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_REST = re.compile(r"[/\\?#]")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.%]*\]|[^:\[\]]*)(:[0-9]*)?")
+
+
+def shown(url: str) -> str:
+    """Scheme, host and port of a URL, for everything that is printed, logged or sent; /*** stands for the rest.
+
+    A text without a scheme is taken for a URL that lacks it. Where a name or password is not escaped, so that it cannot
+    be told from the host, the host is hidden too.
+    """
+    found = _SCHEME.match(url)
+    scheme = found[0] if found else ""
+    host, *more = _REST.split(url[len(scheme) :], maxsplit=1)
+    _, at, host = host.rpartition("@")
+    if _HOST.fullmatch(host) is None or (at and more and "@" in more[0]):
+        return f"{scheme}***"
+    return scheme + host + (HIDDEN if more and more[0].strip("/") else "")
+
+
+def shown_device(text: str) -> str:
+    """The device, file or URL that a source reads, without secrets; of a pipeline, whose elements may take passwords,
+    the first word."""
+    if " " in text:
+        return f"{text.split(maxsplit=1)[0]} …"
+    return shown(text) if _SCHEME.match(text) else text

@@ -136,7 +136,7 @@ CASES = {
         output='[output.o]\ntype = "mqtt"\nurl = "mqtt://127.0.0.1:9"\nclient_id = "c"\ntopic = "t/{asset}"\n'
         '[output.p]\ntype = "mqtt"\nurl = "mqtt://127.0.0.1:9"\nclient_id = "c"\ntopic = "u/{asset}"\n',
     ),
-    "two outputs with one target": Case("/ok, and so does output o", output=MES + MES.replace("output.o", "output.p")),
+    "two outputs with one target": Case("), and so does output o", output=MES + MES.replace("output.o", "output.p")),
     "an output that cannot be reached": Case(
         "refused", output='[output.o]\ntype = "webhook"\nurl = "http://127.0.0.1:9/"\n'
     ),

@@ -21,7 +21,7 @@ from fedge_fleet.cli import main
 from fedge_fleet.machines import opcua_tags
 from fedge_fleet.machines.mqtt_tags import messages
 from fedge_fleet.machines.opcua_tags import Step
-from fedge_fleet.rehearse import folder, loopback, masking, outputs, paces, plan, served, sources, toml_text
+from fedge_fleet.rehearse import folder, loopback, outputs, paces, plan, served, sources, toml_text
 from fedge_fleet.rehearse.plan import Plan
 from fedge_fleet.rehearse.run import Options, rehearse
 from fedge_fleet.rehearse.settings import GatewaySettings, ModelSettings, Settings, SourceSettings
@@ -310,27 +310,14 @@ def test_a_local_configuration_passes(tmp_path: Path) -> None:
     loopback.check(settings.read(made.gateways["press-1"].config), "")
 
 
-ADDRESSES = {
-    "opc.tcp://10.0.0.1:4840": "opc.tcp://10.0.0.1:4840",
-    "https://gw:p@ss/w0rd@mes.example/api?key=1#x": "https://mes.example/api?…",
-    "rtspsrc location=rtsp://u:p@h ! appsink": "rtspsrc …",
-    "/dev/video0": "/dev/video0",
-}
-
-
-@pytest.mark.parametrize("text", ADDRESSES)
-def test_addresses_are_shown_without_secrets(text: str) -> None:
-    assert masking.address(text) == ADDRESSES[text]
-
-
 def test_of_a_webhook_only_scheme_and_host_are_shown() -> None:
     """Its path is a secret: who knows it can post."""
     secret = "T000/B000/XyZ123"
-    for rest, shown in ((f"/services/{secret}", "/…"), (f"?u={secret}", "/…"), ("", "")):
+    for rest, shown in ((f"/services/{secret}", "/***"), (f"?u={secret}", "/***"), ("", "")):
         table = {"type": "webhook", "url": f"https://hooks.example:8443{rest}"}
         assert outputs.described(table) == f"webhook, https://hooks.example:8443{shown}"
     (made,) = outputs.words("gw", "chat", {"type": "webhook", "url": f"https://hooks.example/{secret}"}, "gw.toml")
-    assert secret not in made and "https://hooks.example/…" in made
+    assert secret not in made and "https://hooks.example/***" in made
 
 
 def test_a_folder_to_keep_is_looked_for_where_its_path_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +20,7 @@ from fedge_models.errors import (
     UnclearError,
     UnreachableError,
 )
+from fedge_models.system.addresses import shown
 
 from ... import placeholders
 from ...protocols.http import auth, client, headers, masking, pointer, proofs, refusals, templates
@@ -99,7 +100,7 @@ class Caller:
         Raises RetryError for an address of another origin (RFC 6454).
         """
         if not self.owns(address):
-            raise RetryError(f"{client.shown(address)[:200]}: a create-once address must begin with {self._origin}/")
+            raise RetryError(f"{shown(address)[:200]}: a create-once address must begin with {self._origin}/")
         return address
 
     def ask(
@@ -130,7 +131,7 @@ class Caller:
                 and proofs.has(answer, placeholders.fill(step.body, {"token": "", **known, **self._own()}))
             )
         ):
-            where = f"{client.shown(self.url(step))}: status {answer.status}"
+            where = f"{shown(self.url(step))}: status {answer.status}"
             raise UnclearError(f"{where} with {client.excerpt(answer.text)}: {UNCLEAR}")
 
     def chain(self, step: Step, known: Mapping[str, Any], key: str) -> bool:
@@ -169,10 +170,18 @@ class Caller:
         body = None if step.body is None else masking.body(placeholders.fill(step.body, known), texts)
         return {
             "method": step.method,
-            "url": masking.url(address, texts),
+            "url": self._shown(address, texts),
             "headers": masking.headers(headers, [config.idempotency_header]),
             "body": body,
         }
+
+    def _shown(self, address: str, texts: Collection[str]) -> str:
+        """A step's filled address without secrets: what the step itself adds is shown, and what `url` is only as far as
+        its host."""
+        base = self._config.url.rstrip("/")
+        if not address.startswith(f"{base}/"):
+            return shown(address)
+        return shown(base) + masking.url(address.removeprefix(base), texts)
 
     def _ask(
         self, step: Step, known: Mapping[str, Any], key: str, before: Callable[[], None], may_be_gone: bool
@@ -229,7 +238,7 @@ class Caller:
         elif not _has_what_it_reads(step, answer.data):
             refusal = refusals.find(answer.data, answer.text, sent)
         if refusal is not None and not (refusal.kind is refusals.Kind.UNCLEAR and _reads(step)):
-            raise self._meaning(f"{client.shown(address)}: status {answer.status} with", refusal)
+            raise self._meaning(f"{shown(address)}: status {answer.status} with", refusal)
 
     def _meaning(self, where: str, refusal: refusals.Refusal) -> RefusedError | RetryError:
         """What becomes of an order that was refused inside a success."""

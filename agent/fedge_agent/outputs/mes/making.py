@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 from fedge_models.errors import ConflictError, RefusedError, RetryError, UnclearError
+from fedge_models.system.addresses import shown
 
 from ... import placeholders
 from ...protocols.http import client, pointer
@@ -43,6 +44,11 @@ class Maker:
     def target(self) -> str:
         """The address that orders are sent to."""
         return self._caller.url(self._config.create or Step())
+
+    @property
+    def _where(self) -> str:
+        """The same for messages."""
+        return shown(self.target)
 
     def make(self, event: Event, order: Order) -> None:
         """Find the event's order, or create it. Raises RetryError, RefusedError."""
@@ -93,7 +99,7 @@ class Maker:
         id_ = pointer.find(answer.data, step.id)
         if not is_id(id_):
             raise UnclearError(
-                f"{self.target}: expected an id at {step.id!r} of the answer, got {str(answer.data)[:200]}"
+                f"{self._where}: expected an id at {step.id!r} of the answer, got {str(answer.data)[:200]}"
             )
         return id_
 
@@ -138,7 +144,7 @@ class Maker:
     def _new_token(self, event: Event, step: Step, known: dict[str, Any]) -> str:
         token = pointer.find(self._read(step, known, event.key).data, step.id or "")
         if not isinstance(token, str):
-            raise RetryError(f"{self.target}: expected a create-once address at {step.id!r} of the answer")
+            raise RetryError(f"{self._where}: expected a create-once address at {step.id!r} of the answer")
         self._orders.hold_token(event.key, self._caller.own(token))
         return token
 
@@ -147,7 +153,7 @@ class Maker:
         if ids := self.find(known):
             return ids[0]
         self._orders.hold_token(event.key, None)
-        raise RetryError(f"{self.target}: a create-once address has expired unused; the next attempt gets another")
+        raise RetryError(f"{self._where}: a create-once address has expired unused; the next attempt gets another")
 
     def _read(self, step: Step, known: dict[str, Any], key: str) -> client.Answer:
         """Send a step that makes nothing: however often it is sent, it does no harm."""
@@ -163,12 +169,12 @@ class Maker:
         answer = self._read(step, known, "")
         rows = pointer.find(answer.data, step.rows or "")
         if not isinstance(rows, list):
-            raise RetryError(f"{self.target}: expected a list at {step.rows or ''!r}, got {str(answer.data)[:200]}")
+            raise RetryError(f"{self._where}: expected a list at {step.rows or ''!r}, got {str(answer.data)[:200]}")
         wanted = placeholders.fill(step.match, known)
         rows = [row for row in rows if step.key is None or pointer.find(row, step.key) == wanted]
         ids = [pointer.find(row, step.id or "/id") for row in rows]
         if any(isinstance(i, bool) or not isinstance(i, (int, str)) for i in ids):
-            raise RetryError(f"{self.target}: expected an id at {step.id!r} of each row, got {str(rows)[:200]}")
+            raise RetryError(f"{self._where}: expected an id at {step.id!r} of each row, got {str(rows)[:200]}")
         if len(ids) > 1:
             logger.error("output %s: %s has %d orders: %s; close all but one", self._name, known["key"], len(ids), ids)
             self._orders.duplicate(known["key"], ids)

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from fedge_models.errors import RetryError
+from fedge_models.system.addresses import shown
 
 from ...protocols.http import pointer
 from ...protocols.http.auth import secret
@@ -39,7 +40,7 @@ class TrytonSession:
         answer = self._call("common.db.login", [self._target.username, {"password": password}, "en"], {})
         user, session = pointer.find(answer, "/result/0"), pointer.find(answer, "/result/1")
         if not isinstance(user, int) or not isinstance(session, str):
-            text = f"{self._target.url}: login of {self._target.username!r} is not accepted"
+            text = f"{shown(self._target.url)}: login of {self._target.username!r} is not accepted"
             raise RetryError(f"{text}; correct username or password_file (orders wait meanwhile)")
         pair = f"{self._target.username}:{user}:{session}"
         header = base64.b64encode(pair.encode()).decode()
@@ -47,7 +48,7 @@ class TrytonSession:
         answer = self._call(wanted, [True, {}], {"Authorization": f"Session {header}"})
         preferences = pointer.find(answer, "/result")
         if not isinstance(preferences, dict):
-            raise RetryError(f"{self._target.url}: {wanted}: expected a table, got {str(answer)[:200]}")
+            raise RetryError(f"{shown(self._target.url)}: {wanted}: expected a table, got {str(answer)[:200]}")
         self._header, self.preferences = header, preferences
 
     def _call(self, method: str, params: list[Any], headers: dict[str, str]) -> Any:

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fedge_models.errors import RetryError, StorageError
+from fedge_models.system.addresses import HIDDEN, shown
 from fedge_models.system.folder_socket import NameSocket
 from fedge_models.system.lock import Lock
 
@@ -21,9 +22,10 @@ PORTS = {"http": 80, "https": 443}
 
 
 def target_claim(target: str) -> str:
-    """What one output has for itself, for messages: a query may hold a key."""
-    address, _, query = _one_name(target).partition("?")
-    return f"{address}?… ({_digest(query)[:6]})" if query else address
+    """What one output has for itself, for messages: what is not shown of the address is told apart by its digest."""
+    address = _one_name(target)
+    text = shown(address)
+    return f"{text} ({_digest(address)[:6]})" if text.endswith(HIDDEN) else text
 
 
 class Writer:
@@ -37,7 +39,7 @@ class Writer:
     def hold(self) -> None:
         """Take the right unless we have it. Raises RetryError when another process or output has it."""
         if self._lock is not None and not self._take(self._lock):
-            text = f"{self._target}: another output or agent writes there (lock {self._lock.path})"
+            text = f"{shown(self._target)}: another output or agent writes there (lock {self._lock.path})"
             raise RetryError(f"{text}; keep one of them, or wait until it ends")
 
     def _take(self, lock: Lock) -> bool:

@@ -9,6 +9,7 @@ Redirects are not followed, because requests carry secrets meant for the configu
 
 from __future__ import annotations
 
+import functools
 import http.client
 import re
 import ssl
@@ -23,6 +24,7 @@ import msgspec
 from fedge_models.errors import (
     ConfigError,
     ConflictError,
+    FedgeError,
     RefusedError,
     RetryError,
     UnavailableError,
@@ -31,7 +33,7 @@ from fedge_models.errors import (
     WireError,
 )
 from fedge_models.system import http_exchange
-from fedge_models.system.addresses import split_url
+from fedge_models.system.addresses import HIDDEN, shown, split_url
 
 from ..tls import client_context, present
 from . import other_forms, pages
@@ -83,7 +85,7 @@ def check_url(url: str, where: str) -> None:
     """Raise ConfigError unless it is http or https with a host, and without a password in it."""
     parts = split_url(url, ("http", "https"))
     if parts is None:
-        raise ConfigError(f"{where}: url {url!r}: expected http://host:port/path or https://host:port/path")
+        raise ConfigError(f"{where}: url {shown(url)!r}: expected http://host:port/path or https://host:port/path")
     if "@" in parts.netloc:
         raise ConfigError(f"{where}: url holds a name or password; give username and password_file instead")
 
@@ -99,11 +101,6 @@ def check_pattern(pattern: str, where: str) -> re.Pattern[str]:
 def excerpt(text: str) -> str:
     """The beginning of an answer, for messages."""
     return repr(_CONTROL.sub(" ", text[:200]))
-
-
-def shown(url: str) -> str:
-    """A URL for messages: without its query, which may hold a key."""
-    return url.partition("?")[0]
 
 
 @contextmanager
@@ -157,7 +154,13 @@ def exchange(
         raise UnclearError(f"{e}; narrow the search or the fields") from e
     if may_be_gone and response.status in (404, GONE):
         return Answer(GONE, None)
-    return interpret(shown(url), response.status, response.headers, response.data, expect)
+    try:
+        return interpret(shown(url), response.status, response.headers, response.data, expect)
+    except FedgeError as e:  # pages of errors often name the path that was asked for
+        secrets = {part for part in (path, parts.path, parts.query) if len(part) > 1}
+        text = functools.reduce(lambda text, part: text.replace(part, HIDDEN), sorted(secrets, key=len)[::-1], str(e))
+        e.args = (text, *e.args[1:])
+        raise
 
 
 def interpret(url: str, status: int, headers: Mapping[str, str] | Message, data: bytes, expect: Expect) -> Answer:
@@ -166,7 +169,7 @@ def interpret(url: str, status: int, headers: Mapping[str, str] | Message, data:
     html = other_forms.is_page(kind, text)
     said = _CONTROL.sub(" ", pages.in_words(text) if html else text[:300])
     if 300 <= status < 400:
-        to = _CONTROL.sub(" ", (headers.get("Location") or "")[:200])
+        to = _CONTROL.sub(" ", shown(headers.get("Location") or "")[:200])
         what = f"redirects to {to or 'no address'}, which is not followed; set url to the right address"
         if status == NOT_MODIFIED:
             what = "no value, because nothing was modified; a cache in between may say so: let it pass requests on"

@@ -32,13 +32,6 @@ def url(address: str, known: Collection[str] = ()) -> str:
     return urlunsplit(parts._replace(query=urlencode(pairs, safe="*")))
 
 
-def origin(address: str) -> str:
-    """Scheme and host of an address: whoever knows the path of a webhook can post to it."""
-    parts = urlsplit(address)
-    rest = any(part.strip("/") for part in (parts.path, parts.query, parts.fragment))
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], f"/{HIDDEN}" if rest else "", "", ""))
-
-
 def body(data: Any, known: Collection[str] = ()) -> Any:
     """A body. `known`: texts of the event itself, which are no secrets, however they look."""
     if isinstance(data, dict):

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 from fedge_models.errors import ConfigError
-from fedge_models.system.addresses import split_url
+from fedge_models.system.addresses import shown, split_url
 from fedge_models.system.secret_file import read_secret
 from fedge_models.system.settings import Positive, Seconds
 from fedge_models.system.structs import known
@@ -61,14 +61,18 @@ def check_broker(broker: Broker, where: str) -> None:
         raise ConfigError(f"{where}: certificate and private_key go together, one is missing")
     given = [key for key in ("ca_file", "certificate") if getattr(broker, key) is not None]
     if given and not tls:
-        raise ConfigError(f"{where}: {given[0]} is given, but the url {broker.url!r} has no TLS; expected mqtts://")
+        raise ConfigError(
+            f"{where}: {given[0]} is given, but the url {shown(broker.url)!r} has no TLS; expected mqtts://"
+        )
 
 
 def address(broker: Broker) -> Address:
     """Host, port and whether to use TLS. Raises ConfigError for another kind of URL."""
     parts = split_url(broker.url, PORTS)
     if parts is None:
-        raise ConfigError(f"url {broker.url!r}: expected mqtt://host:1883, or with TLS mqtts://host:8883")
+        raise ConfigError(f"url {shown(broker.url)!r}: expected mqtt://host:1883, or with TLS mqtts://host:8883")
+    if "@" in parts.netloc:
+        raise ConfigError("url holds a name or password; give username and password_file instead")
     return Address(parts.hostname or "", parts.port or PORTS[parts.scheme], parts.scheme == "mqtts")
 
 
@@ -111,4 +115,4 @@ class _Socket(ssl.SSLSocket):
 
 def session_claims(broker: Broker) -> list[str]:
     """The session at the broker that no other client may use: it would throw this one out, again and again."""
-    return [f"the client id {broker.client_id!r} at {broker.url}"] if broker.client_id else []
+    return [f"the client id {broker.client_id!r} at {shown(broker.url)}"] if broker.client_id else []

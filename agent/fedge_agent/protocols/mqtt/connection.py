@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from fedge_models.errors import RefusedError, UnreachableError
+from fedge_models.system.addresses import shown
 
 from .broker import Broker, address, password, tls_context
 from .reasons import connect_reason, refusal_reason
@@ -65,7 +66,7 @@ class Connection:
         """`clean`: no session before or after this connection, whatever the client id."""
         self._broker, self._on_message = broker, on_message
         self._clean = clean or not broker.client_id
-        self._where = broker.url
+        self._where = shown(broker.url)
         self.session_present = False  # the broker had our session: it resumes it
         self.lost: str | None = None  # why it ended; None while it is open
         self._changed = threading.Condition()

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from fedge_models.errors import ConfigError, FedgeError
-from fedge_models.system.addresses import split_url
+from fedge_models.system.addresses import shown, split_url
 from fedge_models.system.plain_file import read_plain
 from fedge_models.system.secret_file import MOST_SECRET_BYTES, read_secret
 from fedge_models.system.settings import Positive
@@ -257,7 +257,7 @@ def _check(name: str, config: ConnectionConfig) -> None:
             f'{" or ".join(MODES)}, as in "Basic256Sha256/SignAndEncrypt"'
         )
     if split_url(config.url, ("opc.tcp",)) is None:
-        raise ConfigError(f"{name}: url {config.url!r}: expected opc.tcp://host:port/path")
+        raise ConfigError(f"{name}: url {shown(config.url)!r}: expected opc.tcp://host:port/path")
     if "@" in config.url.partition("://")[2].partition("/")[0]:  # it would be in every log and status page
         raise ConfigError(f"{name}: url holds a name or password; give username and password_file instead")
     for one, other in (("certificate", "private_key"), ("user_certificate", "user_private_key")):
