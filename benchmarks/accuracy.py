@@ -9,6 +9,9 @@ there compares ways to federate. `--serving` measures only what serves at sites:
 model (`own_model`), against a model trained there alone to its own best budget; a part of the training data, whole
 units where the set names some, is held back and trained on by nobody. *kept*: share of sites whose mean score over the
 seeds is at least that of the model alone, to half a percent. `--quick`: one seed, half of the rounds, other figures.
+
+For tables of others: `skab_f1`, `skab_far`, `skab_mar` second by second (`_points`), and of classifiers the accuracy at
+a probability of one half, every test row once (`elpv_accuracy`: what serves, by the tuned release).
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from _common import arguments, finish, table  # isort: skip  # sets the BLAS threads first
+import _points  # isort: skip
 import _serving  # isort: skip
 
 import msgspec
@@ -76,6 +80,9 @@ def _measure(
     if problem.metric == "average_precision":
         models = {"own": lambda n: own[n], "federated": fed.at, "central": lambda _: central}
         overall |= {f"{k}_f1": evaluator.f1(at) for k, at in models.items()}
+    if problem.card.task == "classify" and not strange:
+        at_half = {"own_": own.__getitem__, "federated_": fed.at, "central_": lambda _: central, "": serves}
+        overall |= {f"{k}accuracy": evaluator.accuracy(at) for k, at in at_half.items()}
     return {"": overall, **{n: {"own": alone[n], "tuned": together[n]} for n in together}}
 
 
@@ -169,6 +176,7 @@ def main() -> None:
     """Print the table."""
     args = arguments(__doc__ or "", _more, data=True)
     rows, seeds = [], 1 if args.quick else SEEDS
+    points: list[list[str]] = []
     figures: dict[str, float] = {}
     for name in args.set or SETS:
         problem = SETS[name](args.data)
@@ -190,8 +198,14 @@ def main() -> None:
         row, found = summary(problem, seeds)
         rows.append(row)
         figures |= found
+        if name == "skab" and not args.validate:
+            points, found = _points.rows(args.data, 1 if args.quick else MOST_SEEDS)
+            figures |= found
     header = _serving.HEADER if args.serving else ["set", "score", *VARIANTS] if args.ablation else HEADER
     table(header, rows)
+    if points:
+        print()
+        table(_points.HEADER, points)
     finish("accuracy", figures, args.json)
 
 

@@ -58,6 +58,11 @@ class Evaluator:
         predicted, true = out.argmax(axis=1) == 1, y == 1
         return float(2 * (predicted & true).sum() / max(1, predicted.sum() + true.sum()))
 
+    def accuracy(self, at: Callable[[str], Model]) -> float:
+        """Share of all test rows together whose most probable class is right."""
+        out, y = self._together(at)
+        return float((out.argmax(axis=1) == y).mean())
+
     def _gives(self, model: Model, x: Floats) -> Floats:
         """What a model gives: logits of classes."""
         return model.predict(x) if isinstance(model, Blend) else outputs(self._graph, model, x)
