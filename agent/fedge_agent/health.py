@@ -261,8 +261,14 @@ def _sureness(models: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
     return [
         (
             "temperature",
-            "By which a classifier's probabilities are made to fit this site, 1: as the model says, by model",
-            {k: v["temperature"] for k, v in calibrated.items()},
+            "By which probabilities are made to fit this site, 1: as the model says, by model, and label of a set",
+            {
+                name: temperature
+                for k, v in calibrated.items()
+                for name, temperature in (
+                    [(f"{k}/{label}", t) for label, t in v["temperatures"].items()] or [(k, v["temperature"])]
+                )
+            },
         ),
         (
             "calibration_error",

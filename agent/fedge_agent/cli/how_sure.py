@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-SHOWN = 3  # targets; all of them are in --json
+SHOWN = 3  # targets or labels; all of them are in --json
 
 
 def intervals(entry: Mapping[str, Any] | None) -> str:
@@ -25,7 +25,7 @@ def intervals(entry: Mapping[str, Any] | None) -> str:
 
 
 def calibration(entry: Mapping[str, Any] | None) -> str:
-    """How a classifier's probabilities are made to fit this site, and what that gains on units it was not fitted on."""
+    """How probabilities are made to fit this site, and what that gains on units it was not fitted on."""
     if entry is None:
         return ""
     by = ""
@@ -36,4 +36,9 @@ def calibration(entry: Mapping[str, Any] | None) -> str:
     if entry["why_none"]:
         return f"probabilities as the model says: {entry['why_none']}{by}"
     biases = " and a bias of each class" if any(entry["biases"].values()) else ""
+    if of_labels := {name: t for name, t in entry["temperatures"].items() if t != 1 or entry["biases"][name]}:
+        shown = ", ".join(f"{name} {t:.3g}" for name, t in list(of_labels.items())[:SHOWN])
+        more = f" and {len(of_labels) - SHOWN} more" if len(of_labels) > SHOWN else ""
+        biases = " and a bias" if any(entry["biases"].values()) else ""
+        return f"probabilities calibrated label by label with a temperature{biases} ({shown}{more}){by}"
     return f"probabilities calibrated with temperature {entry['temperature']:.3g}{biases}{by}"

@@ -213,7 +213,7 @@ class Participant:
         }
 
     def _calibration(self) -> dict[str, Any] | None:
-        """How probabilities are calibrated; None for another task than classify, or before anything serves."""
+        """How probabilities are calibrated; None for a task without any, or before anything serves."""
         found, card = self.model.calibrated, self.graph.card if self.graph else None
         return None if found is None or card is None else found.status(card)
 

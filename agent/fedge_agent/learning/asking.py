@@ -16,7 +16,7 @@ from fedge_models.errors import StorageError
 from fedge_models.graph.card import NONE, Card
 from fedge_models.system import times
 from fedge_models.training import objective
-from fedge_models.training.calibration import Calibration
+from fedge_models.training.calibration import Calibration, LabelCalibration
 from fedge_models.training.outliers import finite_rows
 from numpy.typing import NDArray
 
@@ -190,7 +190,11 @@ class Seen:
     """What the model, and each of the two that make it, say of standardised windows x (n, *shape)."""
 
     def __init__(
-        self, blend: Blend, x: Array, limits: NDArray[np.float64], calibration: Calibration | None = None
+        self,
+        blend: Blend,
+        x: Array,
+        limits: NDArray[np.float64],
+        calibration: Calibration | LabelCalibration | None = None,
     ) -> None:
         """limits: what the scores of each window's machine are compared with (n,); calibration: that of decisions."""
         self._card, self._x, self._limits = blend.card, x, limits

@@ -119,7 +119,7 @@ class LocalModel:
         self.left_to_release: dict[str, float] = {}  # labels that it says nothing of; see `Blend`
         self.blend: Blend | None = None  # what serves, for who asks what each of the two says
         self.intervals: Intervals | None = None  # how far estimates of what serves may be off
-        self.calibrated: Calibrated | None = None  # how a classifier's probabilities are made to fit this site
+        self.calibrated: Calibrated | None = None  # how probabilities are made to fit this site
 
     @property
     def graph(self) -> TrainableGraph | None:

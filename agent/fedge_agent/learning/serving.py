@@ -22,7 +22,7 @@ from fedge_models.graph.channels import channel_labels
 from fedge_models.graph.intake import with_weights
 from fedge_models.graph.served_errors import explained
 from fedge_models.training import objective
-from fedge_models.training.calibration import Calibration
+from fedge_models.training.calibration import Calibration, LabelCalibration
 from fedge_models.training.standardise import Scale
 
 from ..types import Array
@@ -56,7 +56,7 @@ class Serving:
 
     probabilities: a classifier's output is the result of a Softmax; limit: of an asset that is not among `limits`;
     intervals: how far estimates may be off; `past`: by asset, this model's estimates at earlier times (ns), from the
-    oldest; calibration: of a classifier's probabilities.
+    oldest; calibration: of the probabilities of classes or labels.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Serving:
         probabilities: bool = False,
         limits: Mapping[str, Limit] = MappingProxyType({}),
         intervals: Intervals = NO_INTERVALS,
-        calibration: Calibration | None = None,
+        calibration: Calibration | LabelCalibration | None = None,
     ) -> None:
         self.session, self.card, self.release, self.scale = session, card, release, scale
         self.limits, self._default = limits, limit
@@ -78,7 +78,9 @@ class Serving:
         self.past: Mapping[str, Sequence[tuple[int, Mapping[str, float]]]] = {}
         self._margins, self.bounds_hold_for = intervals.margins, intervals.hold_for
         self.calibration = calibration
-        self._calibrated = None if calibration is None else (calibration.slope, calibration.biases.tolist())
+        self._calibrated = (
+            (calibration.slope, calibration.biases.tolist()) if isinstance(calibration, Calibration) else None
+        )
         self._channels = channel_labels(card.channels, card.derive)
         self._errors = ChannelErrors(card, session.input.shape)
         self._normal, self._probabilities = card.normal_index, probabilities
@@ -88,7 +90,14 @@ class Serving:
             "multilabel": self._labels,
             "regress": self._estimate,
         }[card.task]
-        self._label_limits = tuple(zip(card.labels, card.limits, strict=True)) if card.task == "multilabel" else ()
+        self._label_limits = self._limits_of_labels() if card.task == "multilabel" else ()
+
+    def _limits_of_labels(self) -> tuple[tuple[str, float, float, float], ...]:
+        """Name and limit of each label, and slope and bias of its logit."""
+        slopes, biases = (1.0,) * len(self.card.labels), (0.0,) * len(self.card.labels)
+        if isinstance(self.calibration, LabelCalibration):
+            slopes, biases = (tuple(part.tolist()) for part in self.calibration)
+        return tuple(zip(self.card.labels, self.card.limits, slopes, biases, strict=True))
 
     @property
     def threshold(self) -> float:
@@ -142,8 +151,8 @@ class Serving:
     def _labels(self, _: Array, y: Array, limit: Limit) -> Scored:
         """Name every label whose probability is above its limit, in the card's order."""
         values, holds, worst = {}, [], 0.0
-        for (name, least), z in zip(self._label_limits, y.tolist(), strict=True):
-            p = values[name] = _probability(z)
+        for (name, least, slope, bias), z in zip(self._label_limits, y.tolist(), strict=True):
+            p = values[name] = _probability(slope * z + bias)
             ratio = p / least
             if ratio > limit.score:
                 holds.append(name)

@@ -2,11 +2,13 @@
 """Make a classifier's probabilities as frequent as they say: by a temperature, and a bias for each class. Pure.
 
 Guo et al. 2017, "On Calibration of Modern Neural Networks" (temperature scaling; here with the biases of vector
-scaling). Both are drawn towards doing nothing, so that a few samples change little.
+scaling). Both are drawn towards doing nothing, so that a few samples change little. Of labels of which several may
+hold, each is two classes: it holds, or it does not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +39,37 @@ class Calibration(NamedTuple):
         """Return the logits of calibrated probabilities."""
         found: Floats = self.slope * logits.astype(np.float64) + self.biases
         return found
+
+
+class LabelCalibration(NamedTuple):
+    """The same of labels of which several may hold, each by itself: slopes and biases (labels,) of their logits."""
+
+    slopes: Floats
+    biases: Floats
+
+    @property
+    def temperatures(self) -> Floats:
+        """Of each label; above 1 probabilities become less extreme."""
+        found: Floats = 1 / self.slopes
+        return found
+
+    def applied(self, logits: Logits) -> Floats:
+        """Return the logits (n, labels) of calibrated probabilities."""
+        found: Floats = self.slopes * logits.astype(np.float64) + self.biases
+        return found
+
+
+def two_classes(logits: Logits) -> Floats:
+    """The logits (n, 2) of "no" and "yes" of one label, whose logits are (n,)."""
+    half = logits.astype(np.float64) / 2
+    return np.stack([-half, half], axis=1)
+
+
+def of_labels(found: Sequence[Calibration | None]) -> LabelCalibration:
+    """Put the calibrations of the labels together, each of its `two_classes`; None: the label stays as it is."""
+    slopes = [1.0 if one is None else one.slope for one in found]
+    biases = [0.0 if one is None else float(one.biases[1] - one.biases[0]) for one in found]
+    return LabelCalibration(np.array(slopes), np.array(biases))
 
 
 def fit(logits: Logits, labels: Classes, free: NDArray[np.bool_]) -> Calibration:

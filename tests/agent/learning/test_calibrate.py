@@ -42,7 +42,7 @@ def drawn(units: int, each: int = 60, seed: int = 0, shift: float = 0.0) -> tupl
 def test_a_model_that_is_too_sure_is_calibrated_and_its_classes_stay() -> None:
     logits, labels, units = drawn(8)
     found = choose(4 * logits, labels, units)
-    assert found.calibration is not None and found.calibration.temperature == pytest.approx(4, rel=0.2)
+    assert isinstance(found.calibration, Calibration) and found.calibration.temperature == pytest.approx(4, rel=0.2)
     assert found.judged is not None and found.judged.log_loss[1] < found.judged.log_loss[0]
     assert found.judged.error[1] < 0.05 < found.judged.error[0]
     assert not found.calibration.biases.any()
@@ -116,7 +116,7 @@ def test_blocks_of_units_that_are_learnt_from_do_not_count(blend: Blend) -> None
 def test_what_serves_says_calibrated_probabilities_and_the_same_class(blend: Blend) -> None:
     data = held(blend, 8)
     found = calibrate(blend, data, NOTHING, Summary("day", 20, 8))
-    assert found is not None and found.calibration is not None and found.calibration.temperature > 2
+    assert found is not None and isinstance(found.calibration, Calibration) and found.calibration.temperature > 2
     graph = blend.graph
     session = Session(zoo.mlp(CARD, 2, (8,), 1).SerializeToString(), graph.initializers(blend.release))
     scale = standardise.Scale(np.zeros(2, np.float32), np.ones(2, np.float32))
@@ -163,9 +163,9 @@ def test_a_calibration_outlives_its_samples_but_not_its_model_nor_damage(blend: 
     chain = ChainStore(tmp_path)
     judged = Summary("day", 20, 8)
     found = KeptCalibration(chain).of(blend, held(blend, 8), NOTHING, judged, b"model")
-    assert found is not None and found.calibration is not None
+    assert found is not None and isinstance(found.calibration, Calibration)
     again = KeptCalibration(ChainStore(tmp_path)).of(blend, NOTHING, NOTHING, Summary(), b"model")
-    assert again is not None and again.calibration is not None and again.samples == 480
+    assert again is not None and isinstance(again.calibration, Calibration) and again.samples == 480
     assert again.calibration.slope == found.calibration.slope
     other = KeptCalibration(ChainStore(tmp_path)).of(blend, NOTHING, NOTHING, Summary(), b"another")
     assert other is not None and other.calibration is None
@@ -184,7 +184,7 @@ def test_a_stored_calibration_that_no_fit_gives_is_none() -> None:
 
 
 def test_other_tasks_are_not_calibrated() -> None:
-    card = Card("multilabel", CARD.channels, CARD.window, CARD.features, labels=("a", "b"))
-    graph = TrainableGraph.load(zoo.mlp(card, 2, (4,)).SerializeToString())
-    data = Data(np.zeros((60, 2), np.float32), np.zeros((60, 2), np.float32), units=np.arange(60))
+    card = Card("anomaly", CARD.channels, CARD.window, CARD.features)
+    graph = TrainableGraph.load(zoo.autoencoder(card, 2, (1,)).SerializeToString())
+    data = Data(np.zeros((60, 2), np.float32), np.zeros(60, np.int64), units=np.arange(60))
     assert calibrate(Blend(graph, graph.params), data, NOTHING, Summary("day", 60, 60)) is None
