@@ -160,6 +160,16 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
             {k: v["decided_by_one"] for k, v in status["models"].items()},
         ),
         (
+            "own_trainings",
+            "Trainings of this site's own model since the start, by model",
+            {k: v["own"]["trainings"] for k, v in status["models"].items()},
+        ),
+        (
+            "own_trainings_undone",
+            "Those of them of which nothing better came: they diverged, or held-back samples say so, by model",
+            {k: v["own"]["undone"] for k, v in status["models"].items()},
+        ),
+        (
             "statistics_sent",
             "Statistics of this site sent and stored, by model",
             {k: v["statistics"]["sent"] for k, v in status["models"].items()},
@@ -293,7 +303,7 @@ def _sureness(models: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
 
 
 def _ready(models: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
-    """Whether samples are fit to train on, where there is a federation to train for; else nobody looks."""
+    """Whether samples are fit to train on, where a model is trained, in a federation or alone; else nobody looks."""
     entries = {k: v["readiness"] for k, v in models.items() if v["readiness"]["trains"]}
     return [
         (
@@ -358,8 +368,13 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
         ("release", "Version that decides, by model", served),
         (
             "own_share",
-            "How much this site's own model counts in what decides, 1: it decides alone, by model",
-            {k: v["own_share"] or 0.0 for k, v in models.items()},
+            "Weight of this site's own model in what decides, 1: it decides alone; none while it does not, by model",
+            {k: v["own_share"] for k, v in models.items() if v["own_share"] is not None},
+        ),
+        (
+            "learns_alone",
+            "1 where this gateway trains its own model and there is no release to learn with others, by model",
+            {k: float(v["learns"] != "not" and v["head"] is None) for k, v in models.items()},
         ),
         (
             "release_age_seconds",

@@ -18,7 +18,7 @@ from fedge_models.system import disk, files, lock, service
 from fedge_models.training.personal import check_local
 
 from ..config import claims
-from ..config.schema import AssetConfig, Config
+from ..config.schema import AssetConfig, Config, ModelConfig
 from ..federation import identity
 from ..federation.uplink import Uplink
 from ..health import STATUS_FILE
@@ -150,7 +150,7 @@ def _steps_besides_sources(config: Config, targets: Mapping[str, Output]) -> Ite
         if path is not None:
             notes: list[str] = []
             yield f"model {name}", partial(_model_problems, config, name, path, notes)
-            for note in notes:
+            for note in [*notes, *_learns(name, model, path, state)]:
                 yield note, list
         if privacy := model.privacy:
             count = budget.updates_left(budget.Spent(), privacy)
@@ -158,6 +158,19 @@ def _steps_besides_sources(config: Config, targets: Mapping[str, Output]) -> Ite
             yield what, list
     if any(a.label and a.label.map for a in config.asset.values()) or any(map(_closes, config.output.values())):
         yield "labels", partial(_label_problems, config)
+
+
+def _learns(name: str, model: ModelConfig, path: Path, state: Path) -> Iterator[str]:
+    """What becomes of a model whose gateway has joined no aggregator."""
+    if path != model.file or _has_joined(state):
+        return
+    if model.training.own_model:
+        yield (
+            f"model {name}: learns alone, from this gateway's data: no aggregator is joined "
+            "(to learn with other sites: fedge-agent join INVITATION)"
+        )
+    else:
+        yield f"model {name}: is served as it is: own_model is 0, and no aggregator is joined"
 
 
 def _knows(config: Config, asset: AssetConfig) -> Callable[[str | float], bool] | None:

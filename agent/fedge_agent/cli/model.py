@@ -79,10 +79,11 @@ def new(
     seed: int,
     **wishes: Any,
 ) -> None:
-    """Write a starter model for a federation.
+    """Write a starter model for a gateway or a federation.
 
-    NAME is the federation's name, as in [model.NAME]. The model is small and untrained. Train it on recorded data with
-    `fedge-agent train`, let gateways of a federation train it, or serve it as it is: file = "..." under [model.NAME].
+    NAME is the federation's name, as in [model.NAME]. The model is small and untrained. A gateway with file = "..."
+    under [model.NAME] trains it on its own data; the gateways of a federation train it together. Or train it on
+    recorded data with `fedge-agent train`.
     """
     from fedge_models.graph.card import encode_card
     from fedge_models.graph.intake import read_card_file
@@ -104,9 +105,11 @@ def new(
             check_fit(asset, config, made, model.graph.input_shape)
     model.save(out)
     click.echo(f"{out}: written: {_summary(model)}")
-    click.echo(f"Let gateways learn it together: fedge-aggregator model add {name} {out}")
-    click.echo(f"Or train it on recorded data: fedge-agent train {out} --data DATA.csv --out {out}")
-    click.echo(f'Or serve it on this gateway as it is: [model.{name}] file = "{out}"')
+    data = "DATA.csv" if made.image is None else "FOLDER"
+    click.echo("It is untrained. One gateway trains it alone, on its own data, with these lines in its configuration:")
+    click.echo(f'  [model.{name}]\n  file = "{out}"')
+    click.echo(f"Or let gateways learn it together: fedge-aggregator model add {name} {out}")
+    click.echo(f"Or train it on recorded data: fedge-agent train {out} --data {data} --out {out}")
     if any(tensor.name.startswith("ramp.") for tensor in model.graph.layout):
         click.echo("Its ramps want larger steps than the default: learning_rate = 0.01, clip_norm = 1, epochs = 1")
 

@@ -88,8 +88,12 @@ def _decision(entry: dict[str, Any]) -> str:
     limit += f"; {moved}" if (moved := (entry.get("limit") or {}).get("text")) else ""
     limit += _adapted(entry.get("run"))
     inputs = drift_lines.of_inputs(entry["inputs"])
-    events = f"{counted(entry['events'], 'event')}{_unused(entry)}{_breaks(entry)}{_undecided(entry)}{inputs}"
+    events = f"{_events(entry['events'])}{_unused(entry)}{_breaks(entry)}{_undecided(entry)}{inputs}"
     return f"{last['label']}, score {last['score']:.4g} {limit}{left}{alert}{gaps}; {events}"
+
+
+def _events(count: int) -> str:
+    return f"{counted(count, 'event')} since the start"
 
 
 def _adapted(limit: dict[str, Any] | None) -> str:
@@ -169,4 +173,7 @@ def _together(those: list[str], assets: Mapping[str, dict[str, Any]]) -> Said:
     entries = [assets[n] for n in those]
     unused = _unused(*entries) + _breaks(*entries) + _undecided(*entries)
     unlike = tuple(problem for n in those for problem in _unlike(n, assets[n]))
-    return f"{len(those)} assets ({names(those)}): {labels}{alert}{gaps}; {counted(events, 'event')}{unused}", unlike
+    return (
+        f"{len(those)} assets ({names(those)}): {labels}{alert}{gaps}; {_events(events)}{unused}",
+        unlike,
+    )

@@ -39,7 +39,7 @@ def lines(table: Mapping[str, Any], config_path: Path) -> list[Line]:
     if not made:
         made = [Line(f"no assets: add [asset.NAME] to {config_path}")]
     made += [
-        Line(f"{table['name']}: up {table['uptime_s']:.0f} s, aggregator {table['aggregator']}"),
+        Line(f"{table['name']}: up {table['uptime_s']:.0f} s, aggregator {_aggregator(table)}"),
         Line(f"decisions {latency['decisions']}, p50 {latency['p50_ms']} ms, p99 {latency['p99_ms']} ms"),
     ]
     describe: dict[str, Callable[[dict[str, Any]], Line]] = {"sources": _source, "models": _model, "outputs": _output}
@@ -52,6 +52,12 @@ def lines(table: Mapping[str, Any], config_path: Path) -> list[Line]:
     made += [Line(text) for text in event_lines.of_status(table["event_book"])]
     made += [Line(text) for text in question_lines.of_status(table["questions"])]
     return [*made, *_tag_labels(table["assets"]), *_labels(table["labels"]), *_whole(table)]
+
+
+def _aggregator(table: Mapping[str, Any]) -> str:
+    """The aggregator's address, or why there is none."""
+    more = " (to learn with other sites: fedge-agent join INVITATION)" if table["aggregator"] == "not joined" else ""
+    return f"{table['aggregator']}{more}"
 
 
 def _unlike(models: Mapping[str, Any]) -> Iterable[Line]:
@@ -170,14 +176,15 @@ def _statistics(entry: dict[str, Any]) -> str:
 
 
 def decides_with(release: int, own_share: float | None) -> str:
-    """Say what decides: the release, this site's own model, or both."""
+    """Say what decides: the release (0: the model file), this site's own model, or both."""
+    other = f"release {release}" if release else "its file"
     if own_share is None:
-        return f"release {release}"
+        return other
     if not own_share:
-        return f"release {release} alone, as this site's own model is clearly worse here"
+        return f"{other} alone, as this site's own model is {'clearly worse' if release else 'no better'} here"
     if own_share == 1:
-        return f"this site's own model alone, as release {release} is clearly worse here"
-    return f"release {release} and this site's own model, which counts {own_share:.0%}"
+        return f"this site's own model alone, as {other} is clearly worse here"
+    return f"{other} and this site's own model, which counts {own_share:.0%}"
 
 
 def _readiness(entry: dict[str, Any]) -> str:
@@ -209,7 +216,8 @@ def _samples(counts: dict[str, int]) -> str:
     """How many samples are stored, by label, or with a target."""
     if counts.keys() == {"values", "-"}:
         return f"samples {counts['values']} with a target" + (f", {n} without" if (n := counts["-"]) else "")
-    return "samples " + (", ".join(f"{n} of label {label}" for label, n in counts.items()) or "none")
+    said = (f"{n} without a label" if label == "-" else f"{n} of label {label}" for label, n in counts.items())
+    return "samples " + (", ".join(said) or "none")
 
 
 def _output(entry: dict[str, Any]) -> Line:
@@ -239,6 +247,20 @@ def _update(entry: dict[str, Any]) -> str:
     """What became of a model's newest update."""
     update = entry["update"]
     text = f"update against release {update['base']} {update['outcome']}" if update else "no update yet"
-    if not update and not entry["readiness"]["trains"]:
-        text = "not trained here, as it belongs to no federation"
+    if not update and entry["learns"] == "not":
+        text = "not trained here: no aggregator is joined, and own_model is 0"
+    elif not update and not entry["head"]:
+        text = f"learns alone{_alone(entry)}"
     return text if entry["asked"] else f"{text}, not asked to train in this round"
+
+
+def _alone(entry: dict[str, Any]) -> str:
+    """How far a site is that learns without a release."""
+    own, until = entry["own"], " until the aggregator gives a release" if entry["learns"] == "together" else ""
+    undone = f", {counted(n, 'training')} undone, as nothing better came of it" if (n := own["undone"]) else ""
+    if own["guarded"]:
+        return (
+            f"{until}: its own model does not count yet, as the file is trained, and no whole run, day or machine is "
+            f"held back to judge by{undone}"
+        )
+    return f"{until}{'' if own['trained'] else ': its own model is not trained yet'}{undone}"

@@ -57,7 +57,7 @@ class Training(TrainingConfig, frozen=True, forbid_unknown_fields=True, kw_only=
     drift_correction: Fraction = 0.5  # how much of its own drift a site takes back at the next training; 0: none
     fine_tune: Epochs = 2  # gentle epochs on a release before it serves here; 0: as it is
     own_model: Fraction = (
-        0.5  # fraction of the epochs that a model of this site alone gets; it decides with the release; 0: none
+        0.5  # fraction of the epochs that a model of this site alone gets; it decides with the release or file; 0: none
     )
     holdout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = (
         0.2  # fraction of the units (runs, days, machines) held back for evaluation
@@ -73,9 +73,9 @@ class Questions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``[model.X]``: a federation this gateway takes part in; X is the federation's name at the aggregator."""
+    """``[model.X]``: a model, and the federation that it is learnt in, whose name at the aggregator is X."""
 
-    file: Path | None = None  # ONNX file to serve without (or before) an aggregator
+    file: Path | None = None  # ONNX file to serve, and to train from, without (or before) an aggregator
     card: Path | None = (
         None  # TOML file with the model card, for a file that has none; a note says in what it differs from the file's
     )

@@ -4,7 +4,7 @@
 Its cycle: send a waiting update, fetch and verify the newest release, evaluate it on held-back local data, serve it,
 train. All of it runs in one thread, so nothing is locked; the main thread only reads `serving`, which is replaced as a
 whole. The thread is niced, and training pauses between batches while recent decisions are late. Without an aggregator
-the model that is stored here serves.
+the model that is stored here serves, and the site's own model is trained from it.
 """
 
 from __future__ import annotations
@@ -184,6 +184,8 @@ class Participant:
             "threshold": self._threshold(),
             "fine_tuned": self.model.tuned,
             "own_share": self.model.own_share,
+            "learns": self._learns,
+            "own": self.model.own_status(),
             "age": self.model.age(time.time()),
             "readiness": self._readiness(),
             "left_to_release": self.model.left_to_release,
@@ -218,15 +220,17 @@ class Participant:
         return None if found is None or card is None else found.status(card)
 
     @property
-    def _trains(self) -> bool:
-        """Whether there is a federation to train for."""
-        return self._uplink is not None or self._head is not None
+    def _learns(self) -> str:
+        """With whom it is trained here: "together" in a federation, "alone", or "not"."""
+        if self._uplink is not None or self._head is not None:
+            return "together"
+        return "alone" if self.graph is not None and self.config.training.own_model else "not"
 
     def _readiness(self) -> dict[str, Any]:
         """Whether the samples are fit to train on, where `trains`; else nobody looks."""
         found, idle = self.model.readiness, self._idle()
         return {
-            "trains": self._trains,
+            "trains": self._learns != "not",
             "lack": found.text,
             "remarks": {asset: list(found.remarks.get(asset, ())) for asset in self._plans},
             "idle": None if idle is None else idle.value,
@@ -275,8 +279,9 @@ class Participant:
             return None
         if self.graph is None:
             return "a model"
-        needed = self.config.training.min_samples
-        return f"{needed} windows, to learn what is usual at this site (has {self.model.total})"
+        needed, total, usable = self.config.training.min_samples, self.model.total, self.model.too_few
+        of = f", of which it may learn from {usable}" if usable is not None and total >= needed else ""
+        return f"{needed} windows, to learn what is usual at this site (has {total}{of})"
 
     def progress(self) -> str:
         """How much there is of what all machines of the model together need before it can decide, in words."""
@@ -349,8 +354,9 @@ class Participant:
             self._schedule.trained_base = pending.base
             self._schedule.failed = (pending.outcome or "").startswith(REFUSED) and not self.config.privacy
         self.model.restore(self._head)
-        if self._head is not None and self.model.has_own:  # a restart is no reason to train it again
-            self._alone.trained(self._head.header.version, self.model.total, time.monotonic())
+        if self.model.has_own:  # a restart is no reason to train it again
+            version = self._head.header.version if self._head else 0
+            self._alone.trained(version, self.model.total, time.monotonic())
 
     def _logged_changes(self) -> tuple[str, ...]:
         """What was changed in the configured file as it was taken in; each is logged, once a start."""
@@ -376,7 +382,7 @@ class Participant:
             self.model.rescale()
             self.model.complete_baselines()
             self.model.learn_inputs()
-            if self._trains:
+            if self._learns != "not":
                 self.model.look_at_data()
             if self._uplink is None and self.serving is not None:  # no answer of an aggregator will withdraw it
                 self._state(None)
@@ -449,10 +455,10 @@ class Participant:
     def _learn(self) -> None:
         """Train if it is due: with an update where one is wanted and allowed, else the site's own model alone."""
         base, identity = self._head, self._identity
-        if base is None or identity is None or not self.model.can_train:
+        if not self.model.can_train:
             return
-        version, total, now = base.header.version, self.model.total, time.monotonic()
-        sends = self._may_send(version, total, now)
+        version, total, now = base.header.version if base else 0, self.model.total, time.monotonic()
+        sends = base is not None and identity is not None and self._may_send(version, total, now)
         is_due = self._schedule.due if sends else self._alone.due
         if not is_due(version, total, total, now):
             return
@@ -460,10 +466,11 @@ class Participant:
         if not is_due(version, len(data.x), total, now):
             return
         self.model.is_ready()
-        if sends:
+        if sends and base is not None and identity is not None:
             self._train_and_send(base, data, identity, total, now)
         self._alone.trained(version, total, now)
-        is_new = self.model.learn_alone(base, data)  # takes nothing from the release, so a broken one does not stop it
+        # It takes nothing from the release, so a broken one does not stop it.
+        is_new = self.model.learn_alone(version, data)
         del data  # what serves is made of all samples, which are not to be in memory twice
         if is_new:
             self.model.serve_learnt()

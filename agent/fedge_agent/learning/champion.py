@@ -10,6 +10,11 @@ A class that the site has no samples of is left to the release. Held-back sample
 reports that class wrongly. Its probability gets so small a weight there that these false alarms stay below `MOST_FALSE`
 on average: else a bad release would decide everything here by naming what the site has never met.
 
+While no release is there, the model of the file is compared in its place. If that file is trained (`graph.untrained`
+says of a starter that it is not), it is guarded: nobody hostile sent it, and somebody trusts it. So the own model
+counts only by units of the site that are held back whole, and not at all where the mean of both explains them no better
+than the file alone.
+
 Classes count alike, however rare they are: a fault is rare, and what the model is there for. An anomaly model has
 no labels of faults, so it is judged by how well its scores tell normal windows from copies in which faults are planted:
 by reconstruction alone, a model that reproduces everything, faults too, would be the best.
@@ -18,7 +23,7 @@ by reconstruction alone, a model that reproduces everything, faults too, would b
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from fedge_models.graph.card import Card
@@ -47,10 +52,26 @@ LEAST_KNOWN = {"classify": 2, "multilabel": 1}  # classes or labels; an own mode
 Judged = tuple[Array, Array, NDArray[Any]]  # outputs of the own model and of the release, and what is right
 
 
-def choose(graph: TrainableGraph, release: Floats, own: Floats | None, data: Data, held: Data) -> Blend:
+class Evidence(NamedTuple):
+    """What held-back samples say of each share: gains, the mean log-likelihood of each of `SHARES`, and how many
+    samples are behind it."""
+
+    gains: NDArray[np.float64]
+    samples: float
+
+    def share(self, guarded: bool) -> float:
+        """The share that is believed; guarded: 0 where it explains the samples no better than the release alone."""
+        found = believed(self.gains, self.samples)
+        return 0.0 if guarded and np.interp(found, SHARES, self.gains) <= self.gains[0] else found
+
+
+def choose(
+    graph: TrainableGraph, release: Floats, own: Floats | None, data: Data, held: Data, guarded: bool = False
+) -> Blend:
     """Return how the release (P,), tuned, and the own model (P,) decide together.
 
-    data: what the own model is trained on; held: held-back samples, for anomaly normal ones.
+    data: what the own model is trained on; held: held-back samples, for anomaly normal ones; guarded: in place of a
+    release there is a trained file, and `held` are of whole units.
     """
     least, known, learnt = LEAST_KNOWN.get(graph.card.task, 0), None, None
     if least:
@@ -59,16 +80,18 @@ def choose(graph: TrainableGraph, release: Floats, own: Floats | None, data: Dat
     if own is None or (learnt is not None and learnt.sum() < least):
         return Blend(graph, release)
     if not len(held.x) or (known is not None and known.sum() < least):  # nothing to judge by
+        if guarded:
+            return Blend(graph, release)
         return Blend(graph, release, own, 1 / 2, learnt, _counts(graph, release, learnt, held if len(held.x) else data))
     some = _some(held)
     if graph.card.task == "anomaly":
-        share = _by_planted(graph, release, own, some.x)
+        share = _by_planted(graph, release, own, some.x, guarded)
     else:
         own_gives, release_gives = (outputs(graph, p, some.x) for p in (own, release))
         mine, theirs = _sound(own_gives), _sound(release_gives)
         both = mine & theirs
         judged = own_gives[both], release_gives[both], some.y[both]
-        share = _overflow(mine, theirs) if _is_broken(both) else share_of_own(graph.card, judged, known)
+        share = _overflow(mine, theirs) if _is_broken(both) else share_of_own(graph.card, judged, known, guarded)
     return Blend(graph, release, own, clear(share), known, _counts(graph, release, known, held))
 
 
@@ -105,7 +128,7 @@ def false_alarms(card: Card, release: Array, y: NDArray[Any], known: NDArray[np.
     return (MOST_FALSE / np.maximum(rates, MOST_FALSE)).astype(np.float32)
 
 
-def _by_planted(graph: TrainableGraph, release: Floats, own: Floats, x: Array) -> float:
+def _by_planted(graph: TrainableGraph, release: Floats, own: Floats, x: Array, guarded: bool) -> float:
     """The share by how well faults that are planted in normal samples x are told from these."""
     normal = _squares(graph, own, release, x)
     mine, theirs = np.isfinite(normal[:, 0]), np.isfinite(normal[:, 2])
@@ -114,7 +137,9 @@ def _by_planted(graph: TrainableGraph, release: Floats, own: Floats, x: Array) -
         return _overflow(mine, theirs)
     faults = _squares(graph, own, release, planted(x[both], np.random.default_rng(0)))
     faults = faults[np.isfinite(faults).all(axis=1)]
-    return believed(_told_apart(_mixed(normal[both]), _mixed(faults)), int(both.sum())) if len(faults) else 1 / 2
+    if not len(faults):
+        return 0.0 if guarded else 1 / 2
+    return Evidence(_told_apart(_mixed(normal[both]), _mixed(faults)), int(both.sum())).share(guarded)
 
 
 def _sound(outputs: Array) -> NDArray[np.bool_]:
@@ -144,8 +169,12 @@ def believed(gains: NDArray[np.float64], samples: float) -> float:
     return float(weights @ SHARES / weights.sum())
 
 
-def share_of_own(card: Card, judged: Judged, known: NDArray[np.bool_] | None = None) -> float:
+def share_of_own(card: Card, judged: Judged, known: NDArray[np.bool_] | None = None, guarded: bool = False) -> float:
     """The share by held-back samples with what is right; of another task than anomaly."""
+    return _evidence(card, judged, known).share(guarded)
+
+
+def _evidence(card: Card, judged: Judged, known: NDArray[np.bool_] | None) -> Evidence:
     if card.task == "classify":
         return _by_classes(judged, known)
     if card.task == "multilabel":
@@ -153,7 +182,7 @@ def share_of_own(card: Card, judged: Judged, known: NDArray[np.bool_] | None = N
     own, release, y = judged
     right = objective.scaled(card, y, own.shape[1:])
     errors = np.maximum(_mixed(_products(own, release, right)).mean(axis=1), NOISE)
-    return believed(-errors / (2 * errors.min()), len(y))
+    return Evidence(-errors / (2 * errors.min()), len(y))
 
 
 def planted(x: Array, rng: np.random.Generator) -> Array:
@@ -185,16 +214,16 @@ def _some(held: Data) -> Data:
     return Data(held.x[rows], held.y[rows])
 
 
-def _by_classes(judged: Judged, known: NDArray[np.bool_] | None) -> float:
+def _by_classes(judged: Judged, known: NDArray[np.bool_] | None) -> Evidence:
     own, release, y = judged
     labels = y.astype(np.int64)
     classes, counts = np.unique(labels, return_counts=True)
     gains = [_log_probability(Mixing("classify", s, known)(own, release), labels) for s in SHARES]
     means = np.array([np.mean([row[labels == c].mean() for c in classes]) for row in gains])
-    return believed(means, len(classes) ** 2 / float((1 / counts).sum()))  # the effective number of a balanced mean
+    return Evidence(means, len(classes) ** 2 / float((1 / counts).sum()))  # the effective number of a balanced mean
 
 
-def _by_labels(judged: Judged, known: NDArray[np.bool_] | None) -> float:
+def _by_labels(judged: Judged, known: NDArray[np.bool_] | None) -> Evidence:
     own, release, y = judged
     total, number = np.zeros(len(SHARES)), 0.0
     for i in np.flatnonzero(known if known is not None else np.ones(y.shape[1], np.bool_)):
@@ -205,7 +234,7 @@ def _by_labels(judged: Judged, known: NDArray[np.bool_] | None) -> float:
         weight = 4 / sum(1 / max(int(side.sum()), 1) for side in sides)
         total += weight * np.array([np.mean([row[side].mean() for side in sides]) for row in logs])
         number += weight
-    return believed(total / max(number, TINY), number / max(1, y.shape[1]))
+    return Evidence(total / max(number, TINY), number / max(1, y.shape[1]))
 
 
 def _log_probability(logits: Array, labels: NDArray[np.int64]) -> NDArray[np.float64]:

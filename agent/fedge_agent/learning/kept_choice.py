@@ -44,8 +44,20 @@ class KeptChoice:
     def __init__(self, graph: TrainableGraph, chain: ChainStore) -> None:
         self._graph, self._chain = graph, chain
 
-    def blend(self, release: Floats, own: Floats | None, scale: Scale, recipe: bytes, data: Data, held: Data) -> Blend:
-        """Return the choice that is kept for these models and standardisation; else choose by samples (`choose`)."""
+    def blend(
+        self,
+        release: Floats,
+        own: Floats | None,
+        scale: Scale,
+        recipe: bytes,
+        data: Data,
+        held: Data,
+        units: int | None = None,
+    ) -> Blend:
+        """Return the choice that is kept for these models and standardisation; else choose by samples (`choose`).
+
+        units: where the release is a trained file, and so guarded, how many whole units are held back; None: it is not.
+        """
         if own is None:
             return Blend(self._graph, release)
         made, kept = made_for([release, own], scale, recipe), self._kept()
@@ -55,9 +67,11 @@ class KeptChoice:
                 if kept.share is None
                 else Blend(self._graph, release, own, kept.share, kept.known, kept.counts)
             )
-        if kept is not None and kept.share is not None and not (len(data.x) or len(held.x)):
+        if units is None and kept is not None and kept.share is not None and not (len(data.x) or len(held.x)):
             return Blend(self._graph, release, own, 1 / 2, kept.known, kept.counts)
-        found = choose(self._graph, release, own, data, held)
+        if units == 0:
+            return Blend(self._graph, release)
+        found = choose(self._graph, release, own, data, held, guarded=units is not None)
         if len(held.x):
             self._keep(Kept(made, None if found.own is None else found.share, found.known, found.counts))
         return found

@@ -62,6 +62,7 @@ from .training_set import TrainingSet
 logger = logging.getLogger(__name__)
 
 LOOK_S, LOOK_SAMPLES, LOOK_GROWTH = 600.0, 20, 1.2  # between two looks at whether the data is fit to train on
+SOON_S, FEW = 5.0, 500  # the same while there are so few samples that a look costs little
 MOST_FAULTS = 500  # windows of confirmed faults whose scores bound what moves limits
 
 if TYPE_CHECKING:
@@ -152,6 +153,30 @@ class LocalModel:
         return self._samples.without_label[self._name]
 
     @property
+    def too_few(self) -> int | None:
+        """How many of the samples the standardisation could be fitted to, when these were too few; else None."""
+        return self._adopted.standardisation.too_few if self._adopted else None
+
+    def own_status(self) -> dict[str, Any]:
+        """Of the site's own model: whether it is trained, how many trainings there were since the start and how many
+        were undone, and whether it does not count yet: the file is trained, and there is no whole unit to judge by."""
+        model = self._adopted
+        if model is None:
+            return {"trained": False, "trainings": 0, "undone": 0, "guarded": False}
+        own, guarded = model.own, self._guarded and not self.judged_by.held
+        return {
+            "trained": own.weights is not None,
+            "trainings": own.trainings,
+            "undone": own.undone,
+            "guarded": own.weights is not None and guarded,
+        }
+
+    @property
+    def _guarded(self) -> bool:
+        """Whether what the own model is compared with is a trained file (`champion`)."""
+        return self._model.weights.release is None and not self._model.graph.untrained
+
+    @property
     def judged_by(self) -> Summary:
         """The units of this site that models are judged by."""
         return self._adopted.data.divided.summary if self._adopted else Summary()
@@ -205,14 +230,15 @@ class LocalModel:
         self.samples_before = self._begin(card)
         digest, least = hashlib.sha256(data).digest(), self._config.training.min_samples
         standardisation = Standardisation(name, card, shape, chain, samples, least, plans, self._events)
+        start = graph.params.copy()  # training changes the graph's
         self._adopted = _Adopted(
             graph,
             data,
             digest,
             TrainingSet(name, card, shape, samples, plans, self._events, self._config.training.holdout),
             standardisation,
-            SiteWeights(name, graph, digest, self._config, chain, self._spool),
-            OwnModel(graph, digest, self._config.training, chain),
+            SiteWeights(name, graph, digest, self._config, chain, self._spool, start),
+            OwnModel(graph, digest, self._config.training, chain, start),
             KeptChoice(graph, chain),
             KeptCalibration(chain),
             Baselines(name, graph, chain, samples, plans, least),
@@ -320,15 +346,17 @@ class LocalModel:
         """The signed update of a training, and what is carried over to the next one; see `SiteWeights`."""
         return self._model.weights.make_update(base, trained, node, sequence, key, with_residual)
 
-    def learn_alone(self, base: Release, data: Data) -> bool:
-        """Train the site's own model while `base` is the newest release; whether there is something new to serve.
+    def learn_alone(self, version: int, data: Data) -> bool:
+        """Train the site's own model while that release is the newest (0: none); whether there is something new to
+        serve.
 
-        That is the own model, or tensors that a training on `base` changed and that stay here, if the card names any.
+        That is the own model, or tensors that a training on the release changed and that stay here, if the card names
+        any.
         """
         model = self._model
         newest_ns = model.data.newest_ns  # of `data`
-        changed = model.own.train(data, self.usable(held=True), base.header.version, self._pause, newest_ns)
-        return changed or model.weights.some_stay_here
+        changed = model.own.train(data, self.usable(held=True), version, self._pause, newest_ns)
+        return changed or (version > 0 and model.weights.some_stay_here)
 
     def serve_learnt(self) -> None:
         """Serve with what `learn_alone` made."""
@@ -353,10 +381,12 @@ class LocalModel:
             model.inputs.learn(self.total, model.data.inputs())
 
     def look_at_data(self) -> None:
-        """Judge whether the samples are fit to train on, when there are enough new ones, and every ten minutes."""
+        """Judge whether the samples are fit to train on, when there are enough new ones, and every ten minutes; what is
+        said to be missing follows new samples within seconds."""
         now, total = time.monotonic(), self.total
         enough = max(self._looked_on + LOOK_SAMPLES, LOOK_GROWTH * self._looked_on)
-        if now < self._looked_at + LOOK_S and total < enough:
+        soon = self.readiness.lack is not None and total < FEW and now >= self._looked_at + SOON_S
+        if now < self._looked_at + LOOK_S and total < enough and not (soon and total > self._looked_on):
             return
         self._looked_at, self._looked_on = now, total
         self.readiness = self._model.data.ready(list(self._plans), self._config.training.min_samples)
@@ -426,8 +456,9 @@ class LocalModel:
             return
         graph, weights, release = model.graph, model.weights.current().copy(), model.weights.release
         held, others = self.usable(held=True), self.usable(held=False, divided_now=False)
-        own, recipe = None if release is None else model.own.weights, model.standardisation.recipe
-        blend = model.choice.blend(weights, own, scale, recipe, others, held)
+        own, recipe = model.own.weights, model.standardisation.recipe
+        units = self.judged_by.held if self._guarded else None
+        blend = model.choice.blend(weights, own, scale, recipe, others, held, units)
         made_of = made_for(blend.identity, scale, recipe)
         limit, limits = model.baselines.limits(blend, held, others, made_of)
         calibrated = model.calibration.of(blend, held, others, self.judged_by, made_of)

@@ -30,15 +30,18 @@ TOLERANCE = 0.02  # a training that raises the held-back loss by a larger fracti
 
 
 class OwnModel:
-    """The own weights for one model file; digest: the SHA-256 of that file. Make it before the graph's are changed."""
+    """The own weights for one model file; digest: the SHA-256 of that file; start: its weights (P,), never changed."""
 
-    def __init__(self, graph: TrainableGraph, digest: bytes, config: Training, chain: ChainStore) -> None:
+    def __init__(
+        self, graph: TrainableGraph, digest: bytes, config: Training, chain: ChainStore, start: Floats
+    ) -> None:
+        self.trainings, self.undone = 0, 0  # since the start of the agent
         self._graph, self._digest, self._config, self._chain = graph, digest, config, chain
         self._rng = np.random.default_rng()
         self._pace = Pace(config.own_model, config.epochs)
         self.weights = chain.load_own(digest, len(graph.params)) if config.own_model else None  # (P,); None: untrained
         self.trained_ns = chain.load_own_time(digest) if self.weights is not None else None  # see `train`
-        self._start = graph.params.copy() if config.own_model and self.weights is None else None
+        self._start = start if config.own_model and self.weights is None else None
 
     def train(self, data: Data, held: Data, version: int, pause: Callable[[], None], newest_ns: int) -> bool:
         """Train after one on release `version`, when an epoch is due; whether the weights are others now.
@@ -50,8 +53,11 @@ class OwnModel:
             return False
         rate = round_rate(self._config.learning_rate, self._config.learning_rate_halving, version)
         how = msgspec.structs.replace(self._config, epochs=epochs, learning_rate=rate)
-        trained = improved(self._graph, start, data, held, how, self._rng, pause, self.weights is None)
+        is_first = self.weights is None and self._graph.untrained
+        trained = improved(self._graph, start, data, held, how, self._rng, pause, is_first)
+        self.trainings += 1
         if trained is None:
+            self.undone += 1
             return False
         self.weights, self._start, self.trained_ns = trained, None, newest_ns
         with suppress(StorageError):  # a restart then begins with what was stored before

@@ -43,10 +43,12 @@ class Schedule:
 class AloneSchedule:
     """Decide when the site's own model is trained without an update, `interval` apart: for a release on which nothing
     is sent (the site is not asked, or its privacy budget is spent), and for enough new samples while no release comes.
+
+    Release 0 is the model file, of a site that has none: its first training is due as soon as there are enough samples.
     """
 
     config: Training
-    base: int = 0  # release that was the newest at the last training of the own model, with an update or without
+    base: int = -1  # release that was the newest at the last training of the own model, with an update or without
     trained_at: float = -1e18  # monotonic, s
     trained_total: int = 0  # samples ever collected, then
 
@@ -68,4 +70,4 @@ def round_rate(rate: float, halving: int, version: int) -> float:
     A federation whose sites differ converges only when its steps get smaller (Li et al. 2020, "On the convergence of
     FedAvg on non-IID data"). The version is the one clock that all sites share.
     """
-    return rate * 0.5 ** ((version - 1) / halving) if halving else rate
+    return rate * 0.5 ** (max(0, version - 1) / halving) if halving else rate

@@ -32,15 +32,24 @@ if TYPE_CHECKING:
 
 
 class SiteWeights:
-    """The weights of one model file; digest: the SHA-256 of that file. Before the first release they are the file's."""
+    """The weights of one model file; digest: the SHA-256 of that file; start: its weights (P,), which serve until there
+    is a release."""
 
     def __init__(
-        self, name: str, graph: TrainableGraph, digest: bytes, config: ModelConfig, chain: ChainStore, spool: Spool
+        self,
+        name: str,
+        graph: TrainableGraph,
+        digest: bytes,
+        config: ModelConfig,
+        chain: ChainStore,
+        spool: Spool,
+        start: Floats,
     ) -> None:
         self.release: Release | None = None  # that serves
         self._name, self._graph, self._digest = name, graph, digest
         self._config, self._chain, self._spool = config, chain, spool
         self._mask = personal.local_mask(graph)  # of the parameters that stay here
+        self._file: Floats | None = start  # none once a release serves: it is as large as the model
         self._tuned: Floats | None = None
         self._rng = np.random.default_rng()
 
@@ -58,7 +67,9 @@ class SiteWeights:
         """The weights (P,) that are to serve."""
         if self._tuned is not None:
             return self._tuned
-        return self._graph.params if self.release is None else self.at_this_site(self.release)
+        if self.release is not None:
+            return self.at_this_site(self.release)
+        return self._graph.params if self._file is None else self._file
 
     def at_this_site(self, release: Release) -> Floats:
         """A release's weights (P,) with the tensors that stay at this site."""
@@ -76,12 +87,13 @@ class SiteWeights:
         """Take what served before a restart, or `newest` when nothing did."""
         self.release = self.stored_release("serving") or newest
         if self.release is not None:
+            self._file = None
             self._tuned = self._chain.load_tuned(self.release.hash, len(self._graph.params))
 
     def take(self, release: Release) -> None:
         """Store a release as the one that serves, and take its weights. Raises StorageError."""
         self._chain.save("serving", release)
-        self.release, self._tuned = release, None
+        self.release, self._tuned, self._file = release, None, None
 
     def tune(self, usable: Callable[[bool], Data], pause: Callable[[], None]) -> None:
         """Tune the release to the machines here, where held-back data shows that it helps.

@@ -57,6 +57,7 @@ class Standardisation:
         self._fitted_on = 0  # samples
         self._accepted = 0  # alarms that had been accepted then
         self._too_few = 0  # samples, when too few of them were usable
+        self.too_few: int | None = None  # how many were usable, then
 
     def restore(self) -> None:
         """Take the stored scale or the card's own, unless there is one already."""
@@ -81,7 +82,7 @@ class Standardisation:
             return False
         self._accepted, x = self._events.accepted if self._events else 0, samples()
         if len(x) < self._least:
-            self._too_few = total
+            self._too_few, self.too_few = total, len(x)
             return False
         self.scale, self._fitted_on = standardise.fit(x, self._card), total
         self.doubtful = outliers.doubtful(x, self._card)

@@ -70,6 +70,7 @@ def describe(graph: TrainableGraph) -> dict[str, Any]:
         "output": list(graph.output_shape),
         "trunk": _trunk(graph),
         "tail": sorted_counts(graph.operators),
+        **({"weights": "drawn, never trained"} if graph.untrained else {}),
         "trainable_parameters": int(graph.params.size),
         "trainable": {t.name: list(t.shape) for t in graph.layout},
         "local": {name: list(shape) for name, shape in local_tensors(graph).items()},

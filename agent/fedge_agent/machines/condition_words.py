@@ -32,7 +32,9 @@ def words(condition: Condition) -> str:
         return f"cannot alarm: {why}"
     if condition.state is State.STALE:
         return f"no decision for {duration(condition.age_s or 0.0)}: {why}"
-    return f"no decision yet: {why}" if condition.age_s is None else f"waiting: {why}"
+    if condition.age_s is None:
+        return f"no decision yet: {why}"
+    return why if why.startswith("waiting") else f"waiting: {why}"
 
 
 def names(labels: Iterable[str], most: int = NAMES) -> str:

@@ -10,6 +10,7 @@ from ..errors import ModelError
 from . import zoo
 from .card import Card
 from .texture import LEAST_SIDE, texture2d
+from .untrained import mark_untrained
 
 if TYPE_CHECKING:
     import onnx
@@ -20,7 +21,7 @@ SHORTEST_CONVOLVED = 24  # samples of a raw window; shorter ones get dense layer
 
 
 def make_starter(card: Card, inputs: int | None = None, seed: int = 0, kind: Kind = "auto") -> onnx.ModelProto:
-    """Make a small untrained model for a card.
+    """Make a small untrained model for a card, marked as untrained.
 
     inputs: length of the feature vector, where the card names features. kind "auto": with features the model is dense
     (an autoencoder for anomaly); on raw windows it is convolutional, and an anomaly model of raw windows is a dense
@@ -31,6 +32,10 @@ def make_starter(card: Card, inputs: int | None = None, seed: int = 0, kind: Kin
     if card.features and inputs is None:
         raise ModelError("card: names features; say how many values they give (inputs)")
     _check_kind(card, kind)
+    return mark_untrained(_made(card, inputs, seed, kind))
+
+
+def _made(card: Card, inputs: int | None, seed: int, kind: Kind) -> onnx.ModelProto:
     if card.image is not None:
         return _picture_model(card, seed, kind)
     shape = [inputs] if card.features and inputs else [len(card.input_channels), card.window.length]

@@ -30,6 +30,7 @@ from .notes import notes
 from .probing import own_range
 from .refusals import ONE_SAMPLE, refuse, variable_batch
 from .trunk import Trunk, cut
+from .untrained import is_untrained
 
 if TYPE_CHECKING:
     import onnx
@@ -43,6 +44,7 @@ class TrainableGraph:
     ) -> None:
         self.card: Card = read_card(model, where)
         self.notes: tuple[str, ...] = tuple(notes(model))  # what intake changed
+        self.untrained = is_untrained(model)  # a starter whose weights were only drawn
         self._where, self._how = where, variable_batch(model.producer_name)
         stored = onnx_file.tensors(model)
         self.stored: frozenset[str] = frozenset(stored)  # names of all tensors of the file, frozen ones too

@@ -51,7 +51,7 @@ def test_many_machines_are_counted_together() -> None:
 
 def test_windows_from_before_the_model_could_decide_are_counted() -> None:
     [(line, _)] = lines({"pump": {**entry(), "windows_undecided": 600}})
-    assert line.endswith("; 0 events; 600 windows undecided")
+    assert line.endswith("; 0 events since the start; 600 windows undecided")
     waits = {**entry(), "windows_undecided": 5200, "condition": plain(Condition(State.WAITING))}
     [(line, _)] = lines({"pump": waits})
     assert line.endswith("; 5,200 windows undecided")

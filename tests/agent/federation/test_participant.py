@@ -23,14 +23,13 @@ from fedge_models.errors import ReplayError, StorageError, UnreachableError, Wir
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, Target, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.graph.untrained import mark_untrained
 from fedge_models.messages.release import Release, encode_full, header_hash, weights_hash
 from fedge_models.messages.update import Update, decode_update
 from fedge_models.privacy.budget import SitePrivacy
 from fedge_models.system.settings import Seconds
 from fedge_models.training import personal, standardise
-from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import evaluate
-from fedge_models.training.loop import fit
 from support.at_end import AtEnd
 from support.made_releases import make_release
 from support.offline_site import KEY, OfflineSite
@@ -94,33 +93,33 @@ def test_a_model_that_can_never_come_is_a_problem(at_end: AtEnd, tmp_path: Path)
 def test_a_machine_teaches_a_model_with_two_targets(at_end: AtEnd, tmp_path: Path) -> None:
     targets = (Target("life", "cycles", low=0, high=100), Target("heat", "degC", centre=50, scale=20))
     card = Card("regress", (Channel("a"),), WindowSpec(1, 4, 2), ("mean",), targets=targets)
-    (tmp_path / "m.onnx").write_bytes(zoo.mlp(card, 1, (8,)).SerializeToString())
+    (tmp_path / "m.onnx").write_bytes(mark_untrained(zoo.mlp(card, 1, (8,))).SerializeToString())
     samples, spool = (
         at_end(SampleStore(tmp_path / "samples.sqlite", {"m": 1000})),
         at_end(Spool(tmp_path / "spool.sqlite")),
     )
+    training = Training(min_samples=10, own_model=1.0, epochs=20, learning_rate=0.01)
     part = Participant(
-        "m", ModelConfig(file=tmp_path / "m.onnx", training=Training(min_samples=10)), tmp_path / "models", samples,
-        spool, None, None, lambda *_: None, lambda _: False,
+        "m", ModelConfig(file=tmp_path / "m.onnx", training=training), tmp_path / "models", samples, spool, None, None,
+        lambda *_: None, lambda _: False,
     )  # fmt: skip
     part.restore()
     tags = {n: TagConfig(source="plc", tag=n) for n in ("a", "life", "heat")}
     config = AssetConfig(model="m", channels={"a": tags["a"]}, targets={n: tags[n] for n in ("heat", "life")})
     asset = Asset("gw", "cell", config, part, samples, Latency(), AlertState(), lambda *_: None)
-    rng = np.random.default_rng(0)
     for t, a in enumerate(np.sin(np.arange(2400) / 50)):
         known = (("life", 50 + 20 * a), ("heat", 50 - 10 * a)) if t > 100 else (("life", 1.0),)
         readings = [Reading(n, t * 10**9, float(v), Quality.GOOD) for n, v in (("a", a), *known)]
         asset.push(Batch("plc", tuple(readings), None, 0))
     samples.flush()
-    part.model.rescale()
+    part.step()
     data, held = part.model.usable(held=False), part.model.usable(held=True)
-    assert part.graph is not None and data.y.shape == (len(data.x), 2) and len(data.x) > 500
-    fit(part.graph, data.x, data.y, TrainingConfig(epochs=20, learning_rate=0.01), rng)
+    own = part.model._model.own.weights
+    assert part.graph is not None and own is not None and data.y.shape == (len(data.x), 2) and len(data.x) > 500
+    part.graph.set_params(own)
     found = evaluate(part.graph, held.x, held.y)
     assert found["rmse_life"] < 3 and found["rmse_heat"] < 2, found
-    part.model.serve()
-    assert part.serving is not None
+    assert part.serving is not None and part.status()["own_share"] > 0.9
     decision, truth = part.serving.decide(np.array([0.5], np.float32)), {"life": 60.0, "heat": 45.0}
     assert decision.bounds.keys() == truth.keys()
     assert all(low - 3 < truth[n] < high + 3 and high - low < 12 for n, (low, high) in decision.bounds.items()), (

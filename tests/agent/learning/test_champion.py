@@ -89,8 +89,19 @@ def test_a_rare_class_counts_as_much_as_the_common_one() -> None:
     assert share_of_own(CLASSIFY, (blind, seeing, y)) < 0.3
 
 
+def test_a_guarded_file_loses_nothing_to_an_own_model_that_is_hardly_worse() -> None:
+    """Among sites the mean of both would decide; a trained file that nobody hostile sent keeps deciding alone."""
+    rng = np.random.default_rng(2)
+    y = rng.integers(0, 2, 60)
+    file, worse, better = (_logits(np.where(rng.random(60) < p, y, 1 - y), 4) for p in (0.9, 0.6, 1.0))
+    assert 0 < share_of_own(CLASSIFY, (worse, file, y)) < 0.5
+    assert share_of_own(CLASSIFY, (worse, file, y), guarded=True) == 0
+    assert share_of_own(CLASSIFY, (better, file, y), guarded=True) > 0.5
+
+
 def _own(graph: TrainableGraph, folder: Path, epochs: int) -> OwnModel:
-    return OwnModel(graph, b"d" * 32, Training(own_model=1.0, epochs=epochs, learning_rate=0.003), ChainStore(folder))
+    training = Training(own_model=1.0, epochs=epochs, learning_rate=0.003)
+    return OwnModel(graph, b"d" * 32, training, ChainStore(folder), graph.params.copy())
 
 
 def _normal(rows: int) -> Floats:
@@ -116,15 +127,15 @@ def test_a_release_that_reproduces_faults_too_does_not_pass_for_the_better_one(t
 
 def test_the_own_model_gets_its_part_of_the_epochs_and_survives_a_restart(tmp_path: Path) -> None:
     graph = TrainableGraph.load(zoo.autoencoder(ANOMALY, 6, (2,)).SerializeToString())
-    x, digest, chain = _normal(300), b"d" * 32, ChainStore(tmp_path)
+    x, digest, chain, start = _normal(300), b"d" * 32, ChainStore(tmp_path), graph.params.copy()
     data, held = Data(x[:200], np.zeros(200)), Data(x[200:], np.zeros(100))
-    own = OwnModel(graph, digest, Training(own_model=0.4, epochs=1), chain)
+    own = OwnModel(graph, digest, Training(own_model=0.4, epochs=1), chain, start)
     changed = [own.train(data, held, version, lambda: None, 0) for version in range(1, 6)]
     assert changed == [False, False, True, False, True]
-    again = OwnModel(graph, digest, Training(), chain)
+    again = OwnModel(graph, digest, Training(), chain, start)
     assert again.weights is not None and own.weights is not None and np.array_equal(again.weights, own.weights)
-    assert OwnModel(graph, b"e" * 32, Training(), chain).weights is None
-    assert OwnModel(graph, digest, Training(own_model=0.0), chain).weights is None
+    assert OwnModel(graph, b"e" * 32, Training(), chain, start).weights is None
+    assert OwnModel(graph, digest, Training(own_model=0.0), chain, start).weights is None
 
 
 def test_a_training_that_makes_the_own_model_worse_is_undone(tmp_path: Path) -> None:

@@ -148,10 +148,10 @@ def test_with_privacy_nothing_is_said_of_the_samples(at_end: AtEnd, tmp_path: Pa
     assert link.said == [None, None] and made.status()["readiness"]["lack"]
 
 
-def test_without_a_federation_nobody_looks_at_the_samples(at_end: AtEnd, tmp_path: Path) -> None:
+def test_where_nothing_is_trained_nobody_looks_at_the_samples(at_end: AtEnd, tmp_path: Path) -> None:
     site = at_end(OfflineSite(tmp_path, samples=20))
     (tmp_path / "models/head.cbor").unlink()
-    made = site.participant()
+    made = site.participant(training=Training(own_model=0.0))
     made.step()
     entry = made.status()
     assert not entry["readiness"]["trains"] and made.model.readiness == Readiness()

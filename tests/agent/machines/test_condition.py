@@ -196,7 +196,7 @@ def test_a_baseline_is_waited_for_before_and_while_the_model_decides() -> None:
     before = judge(seen(channel("temp", 20.0, at=99), waits_for=progress, accepted=95.0))
     while_deciding = judge(seen(channel("temp", 20.0, at=99), decided=99.0, waits_for=progress))
     assert words(before) == "no decision yet: waiting for the baseline: 43 of 240 min"
-    assert words(while_deciding) == "waiting: waiting for the baseline: 43 of 240 min"
+    assert words(while_deciding) == "waiting for the baseline: 43 of 240 min"
     blocked = judge(seen(channel("temp", "12,5", at=99), waits_for=progress))
     assert blocked.learns and blocked.problem and "baseline: 43 of 240 min; 1 of 1 values of temp" in words(blocked)
     assert before.learns and while_deciding.learns and not before.problem and not while_deciding.problem

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A gateway without an aggregator learns alone, from the file's weights; a trained file never gets worse by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from fedge_agent.cli.status_lines import _model
+from fedge_agent.config.schema import Training
+from fedge_models.errors import UnreachableError
+from fedge_models.graph.intake import with_weights
+from fedge_models.system.settings import Seconds
+from fedge_models.training.loop import fit
+from support.at_end import AtEnd
+from support.lonely_site import LonelySite, right
+
+LEARNS = Training(
+    min_samples=40, interval=Seconds(0), new_samples=100, own_model=1.0, learning_rate=0.02, epochs=10, fine_tune=0
+)
+
+
+def _site(at_end: AtEnd, folder: Path, untrained: bool = True) -> LonelySite:
+    return at_end(LonelySite(folder, untrained))
+
+
+def _text(made: object) -> str:
+    return _model(made.status()).text  # type: ignore[attr-defined]
+
+
+def test_an_untrained_starter_is_trained_as_soon_as_there_are_enough_samples(at_end: AtEnd, tmp_path: Path) -> None:
+    site = _site(at_end, tmp_path)
+    made = site.participant(LEARNS)
+    site.operate(40)  # a fifth is held back
+    made.step()
+    assert made.status()["learns"] == "alone" and not made.status()["own"]["trained"]
+    assert "its file, samples " in _text(made) and "learns alone: its own model is not trained yet" in _text(made)
+    assert " of 40 samples that it may learn from" in _text(made)
+    site.operate(50)
+    made.step()
+    entry = made.status()
+    assert entry["own"] == {"trained": True, "trainings": 1, "undone": 0, "guarded": False}
+    assert entry["own_share"] > 0.5 and right(made) > 0.9
+    assert "this site's own model" in _text(made) and "learns alone" in _text(made) and "not ready" not in _text(made)
+    assert site.spool.update("m") is None and not entry["trainings"]
+
+
+def test_it_is_trained_again_for_new_samples_and_not_for_a_restart(at_end: AtEnd, tmp_path: Path) -> None:
+    site = _site(at_end, tmp_path)
+    site.operate(200)
+    first = site.participant(LEARNS)
+    first.step()
+    first.step()
+    assert first.status()["own"]["trainings"] == 1
+    again = site.participant(LEARNS)
+    assert again.status()["own"]["trained"] and np.array_equal(site.decided(again), site.decided(first))
+    assert again.status()["own_share"] == pytest.approx(first.status()["own_share"], abs=1e-6)
+    again.step()
+    assert again.status()["own"]["trainings"] == 0
+    site.operate(99)
+    again.step()
+    assert again.status()["own"]["trainings"] == 0
+    site.operate(1)
+    again.step()
+    assert again.status()["own"]["trainings"] == 1
+
+
+def test_own_model_0_serves_the_file_and_says_so(at_end: AtEnd, tmp_path: Path) -> None:
+    site = _site(at_end, tmp_path)
+    site.operate(200)
+    made = site.participant(msgspec.structs.replace(LEARNS, own_model=0.0))
+    made.step()
+    entry = made.status()
+    assert entry["learns"] == "not" and entry["own_share"] is None and not (tmp_path / "models/own.bin").exists()
+    assert "its file, samples " in _text(made) and "not trained here: no aggregator is joined, and own_model is 0" in (
+        _text(made)
+    )
+
+
+def _trained(site: LonelySite) -> None:
+    """Let the file be one that decides rightly already."""
+    graph, rng = site.graph, np.random.default_rng(1)
+    x = rng.normal(size=(2000, 2)).astype(np.float32)
+    fit(graph, x, (x[:, 0] > 0).astype(np.int64), msgspec.structs.replace(LEARNS, epochs=20), rng)
+    site.file.write_bytes(with_weights(site.file.read_bytes(), graph.initializers(graph.params)))
+
+
+def test_a_trained_file_serves_as_it_is_until_a_whole_unit_is_held_back(at_end: AtEnd, tmp_path: Path) -> None:
+    site = _site(at_end, tmp_path)
+    _trained(site)
+    site.operate(200, wrong=0.3)
+    file = site.participant(msgspec.structs.replace(LEARNS, own_model=0.0))
+    file.step()
+    made = site.participant(LEARNS)
+    made.step()
+    entry = made.status()
+    assert entry["own"]["trained"] and entry["own"]["guarded"] and entry["own_share"] is None
+    assert np.array_equal(site.decided(made), site.decided(file))
+    assert "its own model does not count yet, as the file is trained, and no whole run" in _text(made)
+
+
+def test_a_trained_file_is_served_alone_where_held_back_units_show_nothing_better(
+    at_end: AtEnd, tmp_path: Path
+) -> None:
+    site = _site(at_end, tmp_path)
+    _trained(site)
+    for _ in range(2):
+        site.operate(60, wrong=0.5)  # what is learnt is noise
+    for _ in range(4):
+        site.operate(40)
+    made = site.participant(LEARNS)
+    made.step()
+    entry = made.status()
+    assert entry["judged_by"]["held"] >= 1 and not entry["own"]["guarded"]
+    assert right(made) > 0.95 and not entry["own_share"]
+
+
+def test_a_trained_file_that_does_not_fit_the_site_gives_way_where_units_show_it(at_end: AtEnd, tmp_path: Path) -> None:
+    site = _site(at_end, tmp_path, untrained=False)
+    for _ in range(6):
+        site.operate(60)
+    made = site.participant(LEARNS)
+    made.step()
+    assert made.status()["judged_by"]["held"] >= 1
+    assert made.status()["own_share"] > 0.9 and right(made) > 0.9
+
+
+class Away:
+    """An uplink to an aggregator that never answers."""
+
+    tried = 0
+
+    def keep_certificate(self, now: float) -> None:
+        """It lasts."""
+
+    def asked(self, name: str) -> bool:
+        """Nobody said otherwise."""
+        return True
+
+    def fetch_model(self, name: str) -> bytes:
+        self.tried += 1
+        raise UnreachableError("https://h:1: no answer")
+
+    fetch_release = fetch_model
+
+
+def test_while_the_aggregator_is_away_a_gateway_that_joined_learns_alone(at_end: AtEnd, tmp_path: Path) -> None:
+    site, away = _site(at_end, tmp_path), Away()
+    site.operate(200)
+    made = site.participant(LEARNS, away)
+    for _ in range(3):
+        made._next_poll = 0.0  # when it was to call again
+        made._attempt(made.step)  # as its thread does: the call fails
+        made._attempt(made.step)  # and the next turn is one without a call
+        site.operate(100)
+    assert away.tried == 3 and "no answer" in str(made.status()["problem"])
+    assert made.status()["own"]["trainings"] == 3 and right(made) > 0.9
+    assert "learns alone until the aggregator gives a release" in _text(made)
+    assert site.spool.update("m") is None
