@@ -56,11 +56,20 @@ def champions(
 
 
 def alone(
-    graph: TrainableGraph, start: Floats, site: Windows, plan: Plan, seed: int, share: float = OWN_MODEL
+    graph: TrainableGraph,
+    start: Floats,
+    site: Windows,
+    plan: Plan,
+    seed: int,
+    share: float = OWN_MODEL,
+    untrained: bool = True,
 ) -> Floats:
-    """Return the own model (P,) of a site after the rounds of a plan, trained for a share of its epochs."""
+    """Return the own model (P,) of a site after the rounds of a plan, trained for a share of its epochs.
+
+    untrained: the start has learnt nothing, so that the first training is not compared with it.
+    """
     params, rng, pace = start, np.random.default_rng([seed, 2]), Pace(share, plan.training.epochs)
-    data, held, first = _data(site, graph, held=False), _data(site, graph, held=True), True
+    data, held, first = _data(site, graph, held=False), _data(site, graph, held=True), untrained
     for version in range(1, plan.rounds + 1):
         epochs = pace.epochs()
         if not epochs:
