@@ -133,3 +133,10 @@ def test_after_joining_the_own_model_goes_on_beside_the_releases(gateway: Alone)
     assert entry["learns"] == "together" and entry["own"]["trained"]
     assert (gateway.folder / "gw/models/m/own.bin").read_bytes()[FILE] == own[FILE]
     gateway.wait(lambda: gateway.model()["update"], "an update for the federation")
+
+
+def test_check_says_of_a_file_that_is_not_to_be_trained_that_it_is_served_as_it_is(gateway: Alone) -> None:
+    text = gateway.config.read_text()
+    gateway.config.write_text(text.replace("training = {", "training = { own_model = 0.0,"))
+    said = gateway.call("check").output
+    assert "model m: is served as it is: own_model is 0, and no aggregator is joined" in said

@@ -9,8 +9,14 @@ import msgspec
 import numpy as np
 import pytest
 from fedge_agent.cli.status_lines import _model
-from fedge_agent.config.schema import Training
+from fedge_agent.config.schema import ModelConfig, Training
+from fedge_agent.federation.participant import Participant
+from fedge_agent.learning import local_model
+from fedge_agent.samples.baseline import Plan
+from fedge_agent.samples.sample_table import Sample
 from fedge_models.errors import UnreachableError
+from fedge_models.graph import zoo
+from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.intake import with_weights
 from fedge_models.system.settings import Seconds
 from fedge_models.training.loop import fit
@@ -159,3 +165,36 @@ def test_while_the_aggregator_is_away_a_gateway_that_joined_learns_alone(at_end:
     assert made.status()["own"]["trainings"] == 3 and right(made) > 0.9
     assert "learns alone until the aggregator gives a release" in _text(made)
     assert site.spool.update("m") is None
+
+
+def test_what_is_missing_follows_new_samples_within_seconds(
+    at_end: AtEnd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = _site(at_end, tmp_path)
+    made = site.participant(LEARNS)
+    made.step()
+    assert "; not ready to train: no samples yet" in _text(made)
+    site.operate(17)
+    made.step()
+    assert "no samples yet" in _text(made)  # a look reads all samples, so it is not at every step
+    monkeypatch.setattr(local_model, "SOON_S", 0.0)
+    made.step()
+    assert "; not ready to train: 13 of 40 samples that it may learn from" in _text(made)
+
+
+def test_windows_that_it_may_not_learn_from_are_said_where_it_waits_for_more(at_end: AtEnd, tmp_path: Path) -> None:
+    """Of a machine whose windows get labels, those without one may be faults."""
+    card = Card("anomaly", (Channel("a"),), WindowSpec(1, 4, 2), ("mean", "std"))
+    site = _site(at_end, tmp_path)
+    site.file.write_bytes(zoo.autoencoder(card, 2, (2,)).SerializeToString())
+    for i in range(34):
+        site.samples.put(Sample("m", "pump", i, np.zeros(2, np.float32), None if i % 17 else 0, False))
+    site.samples.flush()
+    how = ModelConfig(file=site.file, training=Training(min_samples=16))
+    made = Participant(
+        "m", how, tmp_path / "models", site.samples, site.spool, None, None, lambda *_: None, lambda _: False,
+        {"pump": Plan(labelled=True)},
+    )  # fmt: skip
+    made.restore()
+    made.step()
+    assert made.status()["waits_for"].endswith("at this site (has 34, of which it may learn from 2)")
