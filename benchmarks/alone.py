@@ -3,10 +3,10 @@
 
 Each site in turn gets a file that was trained on the data of all others, and learns from it alone (`own_model`,
 held-back units of its own). What serves is compared with the file as it was. Once with the rule of gateways for a
-trained file (*guarded*: the own model counts only where the mean explains held-back units better), once with the rule
-for a release (*mean*: in doubt it counts a half); with all of the site's data, and with a tenth of it. `starter`: the
-same from untrained weights, with the rule that an untrained file has. Nothing was chosen by these figures. `--quick`:
-one seed and fewer rounds; other figures.
+trained file (*guarded*: the own model counts only where the mean clearly explains held-back units better), once with
+the rule for a release (*mean*: in doubt it counts a half); with all of the site's data, and with a tenth of it.
+`starter`: the same from untrained weights, with the rule that an untrained file has. `--quick`: one seed and fewer
+rounds; other figures.
 """
 
 from __future__ import annotations

@@ -108,25 +108,28 @@ def test_an_untrained_starter_becomes_a_model_that_alarms_and_outlives_kill_9(ga
     gateway.operate(40)
     gateway.wait(lambda: gateway.asset()["baseline"]["done"], "the baseline")
     gateway.wait(lambda: gateway.asset()["last"]["threshold"] is not None, "the limit")
-    before = len(gateway.events())
     gateway.operate(10, fault=3.0)
-    gateway.wait(lambda: len(gateway.events()) > before, "the alarm")
-    event = gateway.events()[-1]
-    assert event["channel"] == "press" and event["score"] > event["threshold"] and event["release"] == 0
+
+    def alarm() -> list[dict[str, Any]]:
+        return [e for e in gateway.events() if e["channel"] == "press" and e["score"] > 3 * e["threshold"]]
+
+    gateway.wait(alarm, "the alarm")  # a limit of a few windows may also have been exceeded by chance before
+    assert alarm()[0]["release"] == 0 and alarm()[0]["state"] in ("opened", "raised")
 
 
 def test_after_joining_the_own_model_goes_on_beside_the_releases(gateway: Alone) -> None:
     gateway.start("gw")
     gateway.operate(60)
     gateway.wait(gateway.trained, "the own model")
-    gateway.kill("gw")
     own = (gateway.folder / "gw/models/m/own.bin").read_bytes()
     (gateway.folder / "agg.toml").write_text(AGGREGATOR.format(port=free_port()))
     config = ["--config", str(gateway.folder / "agg.toml")]
     gateway.run("fedge-aggregator", "model", "add", "m", gateway.folder / "model.onnx", *config)
     gateway.start("agg", "fedge-aggregator")
     text = gateway.run("fedge-aggregator", "invite", "gw", "--federation", "m", *config)
-    gateway.run("fedge-agent", "join", text.strip(), "--config", gateway.config)
+    said = gateway.run("fedge-agent", "join", text.strip(), "--config", gateway.config)
+    assert "the agent that runs here takes part once it is started again" in said
+    gateway.kill("gw")
     gateway.start("gw")
     gateway.wait(lambda: gateway.model()["head"], "a release")
     entry = gateway.model()

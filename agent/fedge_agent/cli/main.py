@@ -6,12 +6,13 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
 import msgspec
 from fedge_models import __version__
-from fedge_models.system import files, malloc, settings
+from fedge_models.system import files, lock, malloc, settings
 from fedge_models.system import unit as units
 from fedge_models.system.command_line import Group
 from fedge_models.system.text import printable
@@ -100,7 +101,10 @@ def join(invitation: str, config_path: Path) -> None:
     joined = identity.join(decode_invitation(invitation), config.agent.state)
     click.echo(f"joined {joined.url} as {joined.node}, for: {', '.join(joined.federations)}")
     for name in set(config.model) - set(joined.federations):
-        click.echo(f"warning: [model.{name}] is not among them; it will only be served locally", err=True)
+        click.echo(f"warning: [model.{name}] is not among them; it is served and trained here alone", err=True)
+    with suppress(PermissionError):
+        if lock.holder(config.agent.state) is not None:
+            click.echo("the agent that runs here takes part once it is started again")
 
 
 @main.command()

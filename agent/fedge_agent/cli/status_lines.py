@@ -195,6 +195,7 @@ def _readiness(entry: dict[str, Any]) -> str:
     alike: dict[str, list[str]] = {}
     for asset, remarks in entry["remarks"].items():
         alike.setdefault("; ".join(remarks), []).append(asset)
+    alike.pop(entry["lack"], None)  # of all together it is said already
     return text + "".join(f"; data of {names(those)}: {said}" for said, those in alike.items())
 
 

@@ -12,8 +12,8 @@ on average: else a bad release would decide everything here by naming what the s
 
 While no release is there, the model of the file is compared in its place. If that file is trained (`graph.untrained`
 says of a starter that it is not), it is guarded: nobody hostile sent it, and somebody trusts it. So the own model
-counts only by units of the site that are held back whole, and not at all where the mean of both explains them no better
-than the file alone.
+counts only by units of the site that are held back whole, and not at all unless the mean of both clearly explains them
+better than the file alone.
 
 Classes count alike, however rare they are: a fault is rare, and what the model is there for. An anomaly model has
 no labels of faults, so it is judged by how well its scores tell normal windows from copies in which faults are planted:
@@ -38,6 +38,7 @@ from .training import Data
 
 SHARES = np.linspace(0, 1, 17)
 CLEAR = 0.95  # a share beyond this, or below 1 less this, lets one of the two decide alone
+ODDS = math.log(CLEAR / (1 - CLEAR))
 MOST = 2000  # held-back samples that are looked at
 PLANTED = 200  # faults; fewer where samples are large
 FEWEST, MOST_VALUES = 20, 2**22  # planted faults of a large sample; values in all of them together
@@ -60,9 +61,13 @@ class Evidence(NamedTuple):
     samples: float
 
     def share(self, guarded: bool) -> float:
-        """The share that is believed; guarded: 0 where it explains the samples no better than the release alone."""
+        """The share that is believed; guarded: 0 unless it clearly explains the samples better than the release alone.
+
+        Clearly: with a probability above `CLEAR`, if before both were as likely.
+        """
         found = believed(self.gains, self.samples)
-        return 0.0 if guarded and np.interp(found, SHARES, self.gains) <= self.gains[0] else found
+        better = (np.interp(found, SHARES, self.gains) - self.gains[0]) * self.samples  # logarithm of the odds
+        return 0.0 if guarded and better < ODDS else found
 
 
 def choose(
