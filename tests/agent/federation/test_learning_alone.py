@@ -48,7 +48,7 @@ def test_an_untrained_starter_is_trained_as_soon_as_there_are_enough_samples(at_
     made.step()
     entry = made.status()
     assert entry["own"] == {"trained": True, "trainings": 1, "undone": 0, "guarded": False}
-    assert entry["own_share"] > 0.5 and right(made) > 0.9
+    assert entry["own_share"] > 0.5 and right(made) > 0.8
     assert "this site's own model" in _text(made) and "learns alone" in _text(made) and "not ready" not in _text(made)
     assert site.spool.update("m") is None and not entry["trainings"]
 
@@ -130,7 +130,7 @@ def test_a_trained_file_that_does_not_fit_the_site_gives_way_where_units_show_it
     made = site.participant(LEARNS)
     made.step()
     assert made.status()["judged_by"]["held"] >= 1
-    assert made.status()["own_share"] > 0.9 and right(made) > 0.9
+    assert made.status()["own_share"] > 0.9 and right(made) > 0.8
 
 
 class Away:
@@ -162,7 +162,7 @@ def test_while_the_aggregator_is_away_a_gateway_that_joined_learns_alone(at_end:
         made._attempt(made.step)  # and the next turn is one without a call
         site.operate(100)
     assert away.tried == 3 and "no answer" in str(made.status()["problem"])
-    assert made.status()["own"]["trainings"] == 3 and right(made) > 0.9
+    assert made.status()["own"]["trainings"] == 3 and right(made) > 0.8
     assert "learns alone until the aggregator gives a release" in _text(made)
     assert site.spool.update("m") is None
 
