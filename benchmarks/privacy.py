@@ -107,13 +107,13 @@ class PrivateServer(Plain):
     ) -> None:
         super().__init__(graph, start, plan)
         self._config, self._bits, self.spent = config, bits, central_privacy.Spent()
-        self._local = personal.local_mask(graph)
+        self._mask = personal.local_mask(graph)
 
     def close(self, now: float) -> None:
         """Publish the noised mean, coded as releases are; the grid follows the clip norm."""
         base, sizes, grid = self._base, self._sizes, expand(self._base.steps, self._sizes)
         self.spent = central_privacy.spend(self.spent, self._config, "benchmark")
-        rows, local = MemoryRows([u.codes for u in self._updates]), self._local
+        rows, local = MemoryRows([u.codes for u in self._updates]), self._mask
         wanted = central_privacy.aggregate(rows, grid, rows.n, self._config, local, self._bits) * grid + self._kept
         steps = difference_steps(wanted, sizes)
         codes = quantize(wanted, expand(steps, sizes))

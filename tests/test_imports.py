@@ -79,7 +79,8 @@ NEIGHBOURS = {
         "contribution": {"round"},
         "central_privacy": {"engine"},
         "server_optimizers": set(),
-        "average": {"rules", "engine", "trust", "contribution", "central_privacy", "server_optimizers"},
+        "start_value": {"engine"},
+        "average": {"rules", "engine", "trust", "contribution", "central_privacy", "server_optimizers", "start_value"},
     },
 }
 HEAVY = {"asyncua", "onnx", "onnxruntime", "paho"}  # paid for only by those who use them

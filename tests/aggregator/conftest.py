@@ -31,7 +31,7 @@ def make_aggregator(tmp_path: Path) -> Iterator[MakeAggregator]:
     """Makes aggregators in the test's folder; they end with the test, however it ends."""
     with ExitStack() as made:
 
-        def make(**keys: str) -> RunningAggregator:
+        def make(**keys: Any) -> RunningAggregator:
             aggregator = RunningAggregator(tmp_path, **keys)
             made.callback(aggregator.stop)
             return aggregator

@@ -38,7 +38,7 @@ ASYNCHRONOUS = 'mode = "asynchronous"\nbuffer = 2\nmax_staleness = 3\n'
 class FederationBench:
     """A federation `f` in a folder, nodes `a` to `d`, and a clock."""
 
-    def __init__(self, folder: Path, keys: str = "", rule: str = '{ name = "fedavg" }') -> None:
+    def __init__(self, folder: Path, keys: str = "", rule: str = '{ name = "fedavg" }', model: bytes = MODEL) -> None:
         self.folder, self.now = folder, 1_000_000.0
         self.toml = folder / "aggregator.toml"
         self.toml.write_text(
@@ -46,7 +46,7 @@ class FederationBench:
         )
         self.config = load(self.toml)
         (folder / "state").mkdir(exist_ok=True)
-        (folder / "model.onnx").write_bytes(MODEL)
+        (folder / "model.onnx").write_bytes(model)
         self.keys = {name: Ed25519PrivateKey.from_private_bytes(name.encode() * 32) for name in "abcd"}
         self.sequence = 0
         self.open()

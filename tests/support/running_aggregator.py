@@ -31,9 +31,11 @@ from support.waiting import until
 class RunningAggregator:
     """An aggregator with two federations on a free port, and a way to enrol gateways."""
 
-    def __init__(self, folder: Path, deadline: str = "0s", more: str = "", pumps: str = "quorum = 2") -> None:
+    def __init__(
+        self, folder: Path, deadline: str = "0s", more: str = "", pumps: str = "quorum = 2", *, model: bytes = MODEL
+    ) -> None:
         self.folder = folder
-        (folder / "model.onnx").write_bytes(MODEL)
+        (folder / "model.onnx").write_bytes(model)
         (folder / "aggregator.toml").write_text(
             f'[aggregator]\nstate = "{folder}/state"\naddresses = ["127.0.0.1"]\nlisten = "127.0.0.1:0"\n'
             f'operator = "127.0.0.1:0"\n{more}\n'

@@ -17,6 +17,11 @@ from . import event_lines, how_sure, question_lines, status_assets, storage_line
 
 KINDS = ("sources", "models", "outputs")
 MOST = 5  # problems of one thing in a line
+STARTS = {  # what becomes of tensors that stay at the site
+    "offered": ", offers its own tensors as the start of new sites",
+    "private": ", offers none of its own tensors as the start of new sites, as privacy is set",
+    "incomplete": ", offers none of its own tensors as the start of new sites, as it has not met every class",
+}
 
 
 class Line(NamedTuple):
@@ -132,6 +137,7 @@ def _model(entry: dict[str, Any]) -> Line:
         serves += f", {names(_left(left))} left to the release for want of samples"
     if n := entry["decided_by_one"]:
         serves += f", {counted(n, 'window')} decided by one of the two, as the other overflowed"
+    serves += STARTS.get(entry["start_value"], "")
     privacy = _privacy(entry["privacy"]) if entry["privacy"] else ""
     wild = f", {entry['left_out']} wild ones left out" if entry["left_out"] else ""
     wild += f", {n:,} made otherwise before left out" if (n := entry["samples_before"]) else ""

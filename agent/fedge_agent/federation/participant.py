@@ -186,6 +186,7 @@ class Participant:
             "own_share": self.model.own_share,
             "learns": self._learns,
             "own": self.model.own_status(),
+            "start_value": self.model.start_value if self._uplink is not None else None,
             "age": self.model.age(time.time()),
             "readiness": self._readiness(),
             "left_to_release": self.model.left_to_release,

@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -58,6 +59,7 @@ from .standardisation import Standardisation
 from .stored_limits import made_for
 from .training import Data, Trained, train
 from .training_set import TrainingSet
+from .tuning import complete
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +138,11 @@ class LocalModel:
     def tuned(self) -> bool:
         """Whether the weights that serve were tuned to the machines here."""
         return self._adopted is not None and self._adopted.weights.tuned
+
+    @property
+    def start_value(self) -> str | None:
+        """Whether updates offer the tensors that stay here as a start for new sites; see `SiteWeights`."""
+        return self._adopted.weights.start_value if self._adopted else None
 
     @property
     def total(self) -> int:
@@ -335,6 +342,7 @@ class LocalModel:
         held, known = self.usable(held=True), model.data.labelled(scale)
         carried = model.weights.carried(base)
         found = train(model.graph, base, data, held, known, self._config.training, rng, self._pause, carried)
+        found = replace(found, complete=complete(model.graph, data.y))
         if self.own_share is not None:  # said to the aggregator: how little a site needs its releases
             found.before["own_share"] = self.own_share
         found.before.update(reported(self.intervals, model.graph.card.targets))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
@@ -51,6 +51,7 @@ class SiteWeights:
         self._mask = personal.local_mask(graph)  # of the parameters that stay here
         self._file: Floats | None = start  # none once a release serves: it is as large as the model
         self._tuned: Floats | None = None
+        self._complete = True  # the data of the last training held every class, as far as known
         self._rng = np.random.default_rng()
 
     @property
@@ -62,6 +63,19 @@ class SiteWeights:
     def some_stay_here(self) -> bool:
         """Whether the card names tensors that stay at this site."""
         return bool(self._mask.any())
+
+    @property
+    def start_value(self) -> Literal["offered", "private", "incomplete"] | None:
+        """Whether updates offer the tensors that stay here as a start for new sites; None: the card asks for none.
+
+        With privacy they do not: an offer would need noise on how far this site is from the release. Nor do they after
+        a training without some class: the site's own tensors have unlearnt it.
+        """
+        if self._graph.card.local_start != "shared":
+            return None
+        if self._config.privacy is not None:
+            return "private"
+        return "offered" if self._complete else "incomplete"
 
     def current(self) -> Floats:
         """The weights (P,) that are to serve."""
@@ -123,15 +137,17 @@ class SiteWeights:
         """Return the signed update of a training, and what is carried over to the next one, encoded.
 
         with_residual: add the error feedback of the last update. With privacy, the residual of an update that was
-        made without noise must not be added.
+        made without noise must not be added, and nothing of the tensors that stay here is offered.
         """
         privacy, sent, residual = self._config.privacy, trained, self.carried(base).residual
         if privacy is not None:
             sent = protected(trained, privacy, self._mask, self._config.training.min_samples)
         if not with_residual:
             residual = np.zeros_like(residual)
+        self._complete = trained.complete
+        offered = self._mask if self.start_value == "offered" else None
         body, left = update_body(
-            base, sent, residual, self._graph.sizes, node, sequence, key, shorten=privacy is not None
+            base, sent, residual, self._graph.sizes, node, sequence, key, privacy is not None, offered
         )
         version = base.header.version
         carried = CarryOver(left.astype(np.float32), trained.own, trained.movement, base.weights, version)

@@ -113,6 +113,7 @@ class Trained:
     after: dict[str, float]
     own: Floats | None = None  # the tensors that stay here
     movement: Floats | None = None  # (P,) what training did by itself, without the correction of drift
+    complete: bool = False  # whether the data held every class
 
 
 def train(

@@ -13,7 +13,7 @@ from fedge_models.messages.update import Update, encode_update
 from fedge_models.privacy.budget import SitePrivacy
 from fedge_models.privacy.discrete_gaussian import Bits, system_bits
 from fedge_models.privacy.mechanism import noised
-from fedge_models.training import personal
+from fedge_models.training import personal, start_value
 from numpy.typing import NDArray
 
 from .training import Trained
@@ -53,11 +53,18 @@ def update_body(
     sequence: int,
     key: Ed25519PrivateKey,
     shorten: bool = False,
+    offered: personal.Mask | None = None,
 ) -> tuple[bytes, Floats]:
-    """Return the signed update, and the residual (P,) that it leaves for the next one. shorten: as in `code`."""
+    """Return the signed update, and the residual (P,) that it leaves for the next one. shorten: as in `code`.
+
+    offered: which tensors stay here (P,), and are offered as a start for new sites; None: nothing is.
+    """
     assert trained.delta is not None
-    wanted = trained.delta + residual
-    codes, wish = code(wanted, base.header.steps, sizes, shorten)
+    wanted, steps = trained.delta + residual, base.header.steps
+    codes, wish = code(wanted, steps, sizes, shorten)
+    left = wanted - dequantize(codes, expand(steps, sizes))
+    if offered is not None and trained.own is not None:
+        codes, wish = start_value.offered(codes, wish, trained.own, base.weights, steps, sizes, offered)
     parts = (("base", trained.before), ("local", trained.after))
     metrics = {f"{part}_{k}"[:LONGEST_NAME]: v for part, figures in parts for k, v in figures.items()}
     update = Update(
@@ -71,7 +78,7 @@ def update_body(
         codes=codes,
         spread=wish,
     )
-    return encode_update(update, key), wanted - dequantize(codes, expand(base.header.steps, sizes))
+    return encode_update(update, key), left
 
 
 def code(wanted: Floats, steps: Floats, sizes: NDArray[np.int64], shorten: bool = False) -> tuple[Codes, Floats]:
@@ -82,7 +89,8 @@ def code(wanted: Floats, steps: Floats, sizes: NDArray[np.int64], shorten: bool 
     wider than the first grid. Saturated, little more than signs would arrive, and an aggregator refuses an update of
     nothing but ends of the grid. A grid that follows the spreads has room for it after a few rounds.
     """
-    wish, grid = np.maximum(spread(wanted, sizes, SPREAD_QUANTILE), np.float32(1e-9)), expand(steps, sizes)
+    least = np.float32(start_value.LEAST_SPREAD)
+    wish, grid = np.maximum(spread(wanted, sizes, SPREAD_QUANTILE), least), expand(steps, sizes)
     if not shorten:
         codes = quantize(wanted, grid)
         if np.count_nonzero(np.abs(codes) == LIMIT) <= MOSTLY * codes.size:

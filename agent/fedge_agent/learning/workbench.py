@@ -30,6 +30,7 @@ from ..health import rss_mib
 from .dataset import Dataset
 
 TRIAL_ROWS = 256
+START = {"file": "values of the file", "shared": "median of the other sites' own values, which they send for it"}
 
 
 class Cost(NamedTuple):
@@ -74,6 +75,7 @@ def describe(graph: TrainableGraph) -> dict[str, Any]:
         "trainable_parameters": int(graph.params.size),
         "trainable": {t.name: list(t.shape) for t in graph.layout},
         "local": {name: list(shape) for name, shape in local_tensors(graph).items()},
+        **({"new_site_starts_from": START[card.local_start]} if card.local else {}),
         "shared": list(graph.shared),
         "constants": list(graph.card.constants),
         "notes": list(graph.notes),

@@ -11,22 +11,24 @@ import numpy as np
 from fedge_models.errors import WireError
 from fedge_models.messages.quantize import LIMIT
 from fedge_models.messages.update import Update
+from fedge_models.training.personal import Mask
 
 from ..config.schema import FederationConfig
 
 BURST, PER_S = 20.0, 1 / 60  # refusals that are logged at once, and then by time
 
 
-def check(update: Update, node: str, federation: str, config: FederationConfig) -> None:
-    """Check an update that came from `node` for `federation`.
+def check(update: Update, node: str, federation: str, config: FederationConfig, local: Mask | None = None) -> None:
+    """Check an update that came from `node` for `federation`; local: codes (P,) of what stays at the sites.
 
-    Raises WireError for one in another name, or with nearly all codes at the ends of the grid.
+    Raises WireError for one in another name, or with nearly all codes that are averaged at the ends of the grid.
     """
     if (update.node, update.federation) != (node, federation):
         raise WireError(
             f"update is signed as {update.node} for {update.federation}, but came from {node} for {federation}"
         )
-    saturated = np.count_nonzero(np.abs(update.codes) == LIMIT) / max(update.codes.size, 1)
+    averaged = update.codes if local is None else update.codes[~local]
+    saturated = np.count_nonzero(np.abs(averaged) == LIMIT) / max(update.codes.size, 1)
     if saturated > config.max_saturated:
         raise WireError(
             f"update of {node}: {saturated:.1%} of its values are at the ends of the grid, expected at most "

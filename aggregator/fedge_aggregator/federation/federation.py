@@ -20,17 +20,18 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fedge_models.errors import IdentityError, RefusedError, StaleError, StorageError
+from fedge_models.graph.card import read_card
+from fedge_models.graph.onnx_file import parse
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.idle import Idle
 from fedge_models.messages.quantize import expand
 from fedge_models.messages.release import DRIFT_SHARE
 from fedge_models.messages.update import Update, decode_update, max_update_bytes
-from fedge_models.training import personal
 
 from ..authority import Authority
 from ..config.averaging import build_averaging
 from ..config.schema import FederationConfig
-from ..rounds import average, central_privacy
+from ..rounds import average, central_privacy, start_value
 from ..rounds.average import DueRound, RoundResult
 from ..rounds.engine.runners import build_runner
 from ..rounds.round import Round
@@ -63,10 +64,12 @@ class Federation:
         self.limits = config.limits(self.minimum)
         self._runner = build_runner(config.engine, f"federation {model.federation}")
         self._store, self._folder = store, folder
-        if config.held_back or config.privacy:
-            graph = TrainableGraph.load(store.model_file(self.name), where=f"model of {self.name}")
-            check = HeldBackCheck(graph, heldback.load(config.held_back, graph)) if config.held_back else None
-            self.how = replace(self.how, held_back=check, local=personal.local_mask(graph))
+        file, where = store.model_file(self.name), f"model of {self.name}"
+        if config.held_back:
+            graph = TrainableGraph.load(file, where=where)
+            self.how = replace(self.how, held_back=HeldBackCheck(graph, heldback.load(config.held_back, graph)))
+        card = read_card(parse(file, where, schemas=False), where)
+        self.how = replace(self.how, local=start_value.local_of(card, model.names, model.sizes))
         self._chain = ReleaseChain(model, config, store, authority)
         self.statistics = SharedStatistics(model, config, store, authority)
         self._secret = hashlib.sha256(b"fedge sample" + authority.release_key.private_bytes_raw()).digest()
@@ -229,7 +232,7 @@ class Federation:
     def _admit(self, node: Node, body: bytes, now: float) -> bool:
         """`admit` without the log of refusals."""
         update = decode_update(body, Ed25519PublicKey.from_public_bytes(node.key), self.model.sizes)
-        admission.check(update, node.name, self.name, self.config)
+        admission.check(update, node.name, self.name, self.config, self.how.local.mask if self.how.local else None)
         digest = hashlib.sha256(body).digest()
         new = self._admissions.run(lambda: self._store_update(update, body, digest, now))
         if new:
@@ -325,7 +328,8 @@ class Federation:
         details["idle"] = {node: why for node, why in self.idle().items() if node not in details["nodes"]}
         figures[DRIFT_SHARE] = self.how.pipeline.drift
         details["holds"] = self.how.pipeline.holds(sum(share > 0 for share in made.shares.values()))
-        spreads = [u.spread for u in due.updates if made.shares[u.node]]
+        reported = [u.spread for u in due.updates if made.shares[u.node]]
+        spreads = start_value.grid_spreads(self.how.local, reported, self.current.header.steps)
         if self.how.privacy:  # nothing that nodes report may show
             spreads = [central_privacy.spread(self.how.privacy, self.model.sizes)]
         nodes, now = [u.node for u in due.updates], due.now

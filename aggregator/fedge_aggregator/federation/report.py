@@ -52,6 +52,8 @@ def report(
         u.node: {"samples": u.samples, "staleness": u.staleness, "share": made.shares[u.node]} for u in due.updates
     }
     details = {"evaluation": evaluation, "nodes": nodes, "damping": made.damping, "serves": serves(left)}
+    if made.start_sites is not None:
+        details["start_value_of_sites"] = made.start_sites
     if privacy:
         return central_privacy.figures(made.state.spent, privacy), details
     figures = {name: metric["median"] for name, metric in evaluation.items() if 2 * metric["nodes"] > len(left)}

@@ -8,16 +8,16 @@ release. Only noise differs, and none is published twice.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from fedge_models.messages.quantize import Floats
-from fedge_models.training.personal import Mask
 from msgspec.structs import replace
 
-from . import central_privacy, server_optimizers
+from . import central_privacy, server_optimizers, start_value
 from .central_privacy import Privacy, Spent
 from .contribution import Contribution, weigh
 from .engine import blocks
@@ -28,6 +28,7 @@ from .engine.update_rows import ChosenRows, Rows
 from .rules.pipeline import Pipeline
 from .rules.rule import Gram, Weights
 from .server_optimizers import ServerOptimizer, State
+from .start_value import AveragedRows, Local, Start
 from .trust import outside_evidence, replays, sketches
 from .trust.assessment import Assessment, assess, representatives
 from .trust.outside_evidence import HeldBackCheck, LossReports
@@ -47,7 +48,7 @@ class Averaging:
     privacy: Privacy | None
     staleness_exponent: float
     held_back: HeldBackCheck | None = None  # where the operator gives rows to check updates by
-    local: Mask | None = None  # (P,) what stays at the sites: it gets no noise
+    local: Local | None = None  # what stays at the sites: neither rule, trust nor noise touches it
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class RoundResult:
     shares: dict[str, float]  # weights of the nodes in it, 0: left out; they add up to 1
     damping: float  # factor for staleness
     changes: tuple[str, ...]  # who entered or left quarantine, and why
+    start_sites: int | None = None  # that the start value of local tensors is the median of; None: the file's stays
 
 
 class _Combined(NamedTuple):
@@ -105,7 +107,8 @@ def average(how: Averaging, due: DueRound, state: RoundState, runner: Runner = L
 
     Raises ValueError for fewer updates than the rule needs, BudgetError if the privacy budget does not allow the round.
     """
-    made = _with_noise(how, how.privacy, due, state) if how.privacy else _by_rule(how, due, state, runner)
+    seen = due if how.local is None else dataclasses.replace(due, rows=AveragedRows(due.rows, how.local.mask))
+    made = _with_noise(how, how.privacy, seen, state) if how.privacy else _by_rule(how, seen, state, runner)
     moved, optimizer = made.aggregate * due.grid, state.optimizer
     if len(optimizer) != how.optimizer.vectors:  # the first round, or another optimiser than before
         optimizer = server_optimizers.first_state(how.optimizer, len(due.grid))
@@ -118,13 +121,24 @@ def average(how: Averaging, due: DueRound, state: RoundState, runner: Runner = L
         optimizer=optimizer,
         last_step=step if how.privacy is None and how.trust.action != "watch" else None,
     )
-    return RoundResult(step / due.grid, after, made.shares, made.damping, made.changes)
+    result = RoundResult(step / due.grid, after, made.shares, made.damping, made.changes)
+    return result if how.local is None else _with_start(result, how.local, how.privacy, due)
+
+
+def _with_start(result: RoundResult, local: Local, privacy: Privacy | None, due: DueRound) -> RoundResult:
+    """The same step, with what a release does with the tensors that stay at the sites."""
+    counts = [privacy is None and u.staleness == 0 and result.shares[u.node] > 0 for u in due.updates]
+    start: Start = start_value.follow(local, due.rows, [u.spread for u in due.updates], counts)
+    step = result.step.copy()
+    step[local.mask] = start.step
+    return dataclasses.replace(result, step=step, start_sites=start.sites if local.shared else None)
 
 
 def _with_noise(how: Averaging, privacy: Privacy, due: DueRound, state: RoundState) -> _Combined:
     """The mean of clipped updates under noise. No trust here: nothing may depend on what an update looks like."""
     spent = central_privacy.spend(state.spent, privacy, due.federation)
-    aggregate = central_privacy.aggregate(due.rows, due.grid, len(due.members), privacy, how.local)
+    local = None if how.local is None else how.local.mask
+    aggregate = central_privacy.aggregate(due.rows, due.grid, len(due.members), privacy, local)
     shares = {u.node: 1 / len(due.updates) for u in due.updates}
     return _Combined(aggregate, shares, 1.0, (), state.reputations, spent, state.losses)
 

@@ -9,12 +9,13 @@ import msgspec
 import numpy as np
 from fedge_agent.learning.schedule import round_rate
 from fedge_agent.learning.training import Data, figures
+from fedge_agent.learning.tuning import complete
 from fedge_agent.learning.update import code
 from fedge_aggregator.rounds.average import LOSS
 from fedge_aggregator.rounds.server_optimizers import SGD, ServerOptimizer
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Codes, dequantize, expand
-from fedge_models.training import drift, personal
+from fedge_models.training import drift, personal, start_value
 from fedge_models.training.config import TrainingConfig
 from fedge_models.training.loop import fit
 
@@ -82,6 +83,9 @@ class Member:
         self.own, self.base = personal.extract(graph.params, mask), base
         self.movement = delta if back is None else delta - back
         sent = self.coded(np.where(mask, np.float32(0), delta + self.error_feedback), base, graph)
+        if graph.card.local_start == "shared" and complete(graph, self.y):
+            made = start_value.offered(sent.codes, sent.spread, self.own, base.weights, base.steps, graph.sizes, mask)
+            sent = replace(sent, codes=made[0], spread=made[1])
         return replace(sent, metrics={LOSS: found["loss"]}) if "loss" in found else sent
 
     def coded(self, wanted: Floats, base: Base, graph: TrainableGraph) -> Sent:

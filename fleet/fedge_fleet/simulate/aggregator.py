@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedge_aggregator.config.schema import FederationConfig
 from fedge_aggregator.federation import admission, publish
+from fedge_aggregator.rounds import start_value
 from fedge_aggregator.rounds.average import Averaging, DueRound, RoundState, average
 from fedge_aggregator.rounds.contribution import Contribution, regrid
 from fedge_aggregator.rounds.engine.update_rows import MemoryRows
@@ -90,7 +91,7 @@ class Aggregator:
         body = encode_update(update, self._keys[node])
         self.traffic.up += len(body)
         arrived = decode_update(body, self._keys[node].public_key(), self._sizes)
-        admission.check(arrived, node, FEDERATION, self._federation)
+        admission.check(arrived, node, FEDERATION, self._federation, self.how.local.mask if self.how.local else None)
         header = self._head.header
         samples, staleness = min(arrived.samples, self._federation.max_samples), header.version - base.version
         made = Contribution(node, arrived.spread, samples, staleness, arrived.metrics)
@@ -113,7 +114,8 @@ class Aggregator:
         made = average(self.how, due, self._state)
         self._state = made.state
         self.changes += [f"release {header.version}: {change}" for change in made.changes]
-        spreads = [u.spread for u in due.updates if made.shares[u.node]]
+        reported = [u.spread for u in due.updates if made.shares[u.node]]
+        spreads = start_value.grid_spreads(self.how.local, reported, header.steps)
         self._publish(made.step, spreads, now)
         self._updates = {}
 

@@ -15,6 +15,8 @@ import msgspec
 import numpy as np
 from fedge_agent.learning.tuning import RATE, complete
 from fedge_aggregator.federation.publish import FIRST_SPREAD, difference_steps, next_grid
+from fedge_aggregator.rounds import start_value
+from fedge_aggregator.rounds.engine.update_rows import MemoryRows
 from fedge_aggregator.rounds.round import RoundConfig
 from fedge_aggregator.rounds.server_optimizers import first_state
 from fedge_models.graph.trainable import TrainableGraph
@@ -103,6 +105,7 @@ class Plain:
     def __init__(self, graph: TrainableGraph, start: Floats, plan: Plan) -> None:
         self._sizes, self._cap, self._optimizer = graph.sizes, plan.max_samples, plan.server
         self._state = first_state(plan.server, len(start))
+        self._local = start_value.local_of(graph.card, [t.name for t in graph.layout], graph.sizes)
         self._base = Base(1, start.copy(), np.full(len(graph.sizes), FIRST_SPREAD / LIMIT, np.float32))
         self._kept = np.zeros_like(start)
         self._updates: list[Sent] = []
@@ -127,11 +130,22 @@ class Plain:
             share = min(sent.samples, self._cap)
             total += share * dequantize(sent.codes, grid).astype(np.float64)
             weight += share
-        step, self._state = self._optimizer.step(self._state, (total / weight).astype(np.float32))
+        mean = (total / weight).astype(np.float32)
+        if self._local is not None:
+            mean[self._local.mask] = 0
+        step, self._state = self._optimizer.step(self._state, mean)
+        if self._local is not None:
+            step[self._local.mask] = self._start(self._local) * grid[self._local.mask]
         wanted = step + self._kept
         coarse = difference_steps(wanted, sizes)
         codes = quantize(wanted, expand(coarse, sizes))
         self._kept = wanted - dequantize(codes, expand(coarse, sizes))
         weights = apply_difference(base.weights, codes, coarse, sizes)
-        self._base = Base(base.version + 1, weights, next_grid(base.steps, [u.spread for u in self._updates]))
+        spreads = start_value.grid_spreads(self._local, [u.spread for u in self._updates], base.steps)
+        self._base = Base(base.version + 1, weights, next_grid(base.steps, spreads))
         self._updates = []
+
+    def _start(self, local: start_value.Local) -> Floats:
+        """How what a new site starts from follows the sites, in steps of the grid."""
+        rows, spreads = MemoryRows([u.codes for u in self._updates]), [u.spread for u in self._updates]
+        return start_value.follow(local, rows, spreads, [True] * len(spreads)).step

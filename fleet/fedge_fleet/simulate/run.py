@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from fedge_aggregator.config.averaging import build_averaging
+from fedge_aggregator.rounds.start_value import local_of
 from fedge_models.errors import ConfigError
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.system import kinds
@@ -161,7 +162,8 @@ def _assemble(config: Config, where: str, fleet: Fleet, attack: Attack) -> tuple
     graph.set_params(fleet.start)
     members = {n: _member(n, k, config, fleet, attack if n in bad else None) for k, n in enumerate(fleet.sites)}
     federation = production.federation(config, plan, where)
-    how = build_averaging(federation, where)
+    local = local_of(graph.card, [t.name for t in graph.layout], graph.sizes)
+    how = replace(build_averaging(federation, where), local=local)
     if not config.server_optimizer:
         how = replace(how, optimizer=plan.server)
     if (need := how.pipeline.minimum()) > len(members):

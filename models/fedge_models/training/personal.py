@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tensors that each site keeps for itself: normalisation (FedBN: Li et al. 2021) or a head (Arivazhagan et al. 2019).
 
-The card's `local` names them. A new site starts from a release's values of them, then trains its own, decides with them
-and sends zeros for them. Pure; the caller stores them.
+The card's `local` names them. A new site starts from a release's values of them, then trains its own and decides with
+them. It sends zeros for them, or what a new site is to start from (`start_value`). Pure; the caller stores them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -26,17 +27,20 @@ def local_mask(graph: TrainableGraph) -> Mask:
     Raises ModelError when a glob of the card matches no tensor of the file, for what it was meant for would be sent;
     and when the globs match no trainable tensor, or all.
     """
-    mask = np.zeros(graph.params.size, np.bool_)
     if not graph.card.local:
-        return mask
-    globs = [g.strip() for g in graph.card.local.split(",") if g.strip()]
-    _check_each(graph, globs)
-    for tensor in graph.layout:
-        mask[tensor.start : tensor.stop] = any(fnmatchcase(tensor.name, glob) for glob in globs)
+        return np.zeros(graph.params.size, np.bool_)
+    _check_each(graph, _globs(graph.card.local))
+    mask = mask_of(graph.card.local, [t.name for t in graph.layout], graph.sizes)
     if mask.all() or not mask.any():
         which = "every" if mask.all() else "no"
         raise ModelError(f"card: local {graph.card.local!r} matches {which} trainable tensor; {_listed(graph)}")
     return mask
+
+
+def mask_of(local: str, names: Sequence[str], sizes: NDArray[np.int64]) -> Mask:
+    """Return which parameters (P,) the globs of a card's `local` match, of trainable tensors by name and size (T,)."""
+    matched = [any(fnmatchcase(name, glob) for glob in _globs(local)) for name in names]
+    return np.repeat(np.array(matched, np.bool_), sizes)
 
 
 def local_tensors(graph: TrainableGraph) -> dict[str, tuple[int, ...]]:
@@ -51,6 +55,10 @@ def check_local(graph: TrainableGraph, where: str) -> None:
         local_mask(graph)
     except ModelError as e:
         raise ModelError(f"{where}: {e}") from e
+
+
+def _globs(local: str) -> list[str]:
+    return [g.strip() for g in local.split(",") if g.strip()]
 
 
 def _check_each(graph: TrainableGraph, globs: list[str]) -> None:

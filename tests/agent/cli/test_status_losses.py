@@ -93,6 +93,17 @@ def test_nothing_is_lost_at_the_start(status: dict[str, Any]) -> None:
     assert "LOST" not in text and "not stored" not in text
 
 
+def test_what_becomes_of_tensors_that_stay_here_is_said(status: dict[str, Any]) -> None:
+    table, said = copy.deepcopy(status), []
+    for value in (None, "offered", "private", "incomplete"):
+        table["models"]["m"] |= {"start_value": value, "release": 7, "waits_for": None}
+        said.append("\n".join(map(str, lines(table, Path("gw.toml")))))
+    assert "the start of new sites" not in said[0]
+    assert ", offers its own tensors as the start of new sites," in said[1]
+    assert ", offers none of its own tensors as the start of new sites, as privacy is set," in said[2]
+    assert ", offers none of its own tensors as the start of new sites, as it has not met every class," in said[3]
+
+
 def test_what_the_own_model_knows_nothing_of_is_named(status: dict[str, Any]) -> None:
     table = copy.deepcopy(status)
     left = {"broken": 1.0, "worn": 0.05}

@@ -37,7 +37,7 @@ from fedge_models.messages.quantize import LIMIT, Floats, dequantize, expand
 from fedge_models.messages.release import DRIFT_SHARE, Release
 from fedge_models.messages.update import decode_update
 from fedge_models.system.settings import Seconds
-from fedge_models.training import personal, standardise
+from fedge_models.training import personal, standardise, start_value
 from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import predict, row_losses
 from fedge_models.training.loop import FitReport
@@ -302,6 +302,24 @@ def test_local_tensors_are_trained_stored_and_never_sent() -> None:
     assert back.own is not None and (back.own == trained.own).all() and back.version == 5
     again = train(graph, base, data, data, data, replaced(config, epochs=0), rng, lambda: None, back)
     assert again.own is not None and (again.own == trained.own).all()  # it resumed from its own, not the release's
+
+
+def test_own_tensors_that_are_offered_change_nothing_else_and_are_carried_over_to_nothing() -> None:
+    graph, base, data, config = local_training("dense1.*")
+    mask, residual = personal.local_mask(graph), np.zeros_like(base.weights)
+    trained = train(graph, base, data, data, data, config, np.random.default_rng(0), lambda: None)
+    assert trained.own is not None
+    silent, left = update_body(base, trained, residual, graph.sizes, "gw", 7, KEY)
+    body, also_left = update_body(base, trained, residual, graph.sizes, "gw", 7, KEY, offered=mask)
+    update, without = (decode_update(b, KEY.public_key(), graph.sizes) for b in (body, silent))
+    assert (update.codes[~mask] == without.codes[~mask]).all() and (update.codes[mask] != 0).any()
+    assert (left == also_left).all() and (left[mask] == 0).all() and (left[~mask] != 0).any()
+    tensors = start_value.of_tensors(mask, graph.sizes)
+    assert (update.spread[~tensors] == without.spread[~tensors]).all()
+    assert start_value.offers(update.spread, tensors) and not start_value.offers(without.spread, tensors)
+    reached = (base.weights + dequantize(update.codes, expand(base.header.steps, graph.sizes)))[mask]
+    away = np.clip(trained.own - base.weights[mask], -0.127, 0.127)  # what 127 steps of 0.001 hold
+    np.testing.assert_allclose(reached, base.weights[mask] + away, atol=0.00051)
 
 
 def replaced(config: Training, **fields: object) -> Training:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -18,6 +19,7 @@ from fedge_fleet import report
 from fedge_fleet.cli import main
 from fedge_fleet.data.held_back import holding_back
 from fedge_fleet.data.member import Base, Member, Plan, Sent
+from fedge_fleet.data.problems.problem import Problem
 from fedge_fleet.data.problems.registry import load
 from fedge_fleet.data.site_data import Windows
 from fedge_fleet.simulate import outcome as outcomes
@@ -182,8 +184,61 @@ def test_hundreds_of_sites_in_one_process() -> None:
     assert found.counts["admitted"] == 600 and found.last.score > found.history[0].score
 
 
+# the start value of tensors that stay at the sites
+
+
+@pytest.fixture(scope="module")
+def opposite() -> dict[str, Fleet]:
+    """Eight sites that agree on what a fault looks like in half of the channels, and disagree in the other half."""
+    rng, sites, card = np.random.default_rng(0), {}, Card("classify", CHANNELS, ONE, ("mean",), ("x", "y"), "x")
+    for k in range(8):
+        x = rng.normal(size=(80, 4)).astype(np.float32)
+        y = (x[:, :2].sum(axis=1) + (1 if k % 2 else -1) * x[:, 2:].sum(axis=1) > 0).astype(np.int64)
+        sites[f"s{k}"] = Windows(x, y, np.arange(80) >= 60, np.zeros(80, np.bool_))
+
+    def net(seed: int) -> bytes:
+        return zoo.mlp(card, 4, (8,), seed).SerializeToString()
+
+    how = Plan(12, TrainingConfig(learning_rate=0.02))
+    problem = Problem("opposite", sites, card, net, "macro_f1", how, how, how)
+    config = Config(sites=8)
+    starts: tuple[Literal["file", "shared"], ...] = ("file", "shared")
+    return {start: Fleet(config, "test", problem.keeping("dense1.*", start)) for start in starts}
+
+
+DEFAULT = {"rule": {"name": "trimmed_mean", "byzantine": 0.3}, "trust": {}, "rounds": 12, "sites": 8}
+
+
+def test_start_value_costs_the_averaged_tensors_no_bit_and_honest_sites_no_trust(opposite: dict[str, Fleet]) -> None:
+    found = {start: simulate(Config(**DEFAULT), "test", fleet=fleet) for start, fleet in opposite.items()}  # type: ignore[arg-type]
+    file, shared = found["file"].federation, found["shared"].federation
+    mask = shared.mask
+    assert (file.params[~mask] == shared.params[~mask]).all() and found["file"].scores == found["shared"].scores
+    assert all((file.at(site) == shared.at(site)).all() for site in opposite["file"].sites)
+    assert (file.params[mask] == opposite["file"].start[mask]).all()
+    own = np.stack(list(shared.own.values()))
+    assert np.abs(own - np.median(own, axis=0)).max() > 0.5  # they differ
+    np.testing.assert_allclose(shared.params[mask], np.median(own, axis=0), atol=0.15)  # of the round before the last
+    assert not found["shared"].changes and found["shared"].quarantined == ()
+
+
+@pytest.mark.parametrize("attack", ["sign_flip", "alie"])
+def test_hostile_sites_that_offer_extreme_tensors_move_the_start_only_within_the_honest_range(
+    opposite: dict[str, Fleet], attack: str
+) -> None:
+    fleet = opposite["shared"]
+    config = Config(**DEFAULT, hostile=0.375, attack={"name": attack})  # type: ignore[arg-type]
+    found = simulate(config, "test", fleet=fleet)
+    assert len(found.hostile) == 3
+    of_honest = np.stack([own for site, own in found.federation.own.items() if site not in found.hostile])
+    start = found.federation.params[found.federation.mask]
+    assert (start > of_honest.min(axis=0) - 0.15).all() and (start < of_honest.max(axis=0) + 0.15).all()
+    assert found.counts.get("refused", 0) == 0
+
+
 # the loop
 
+CHANNELS, ONE = tuple(Channel(name) for name in "abcd"), WindowSpec(1, 1, 1)
 CARD = Card("classify", (Channel("a"), Channel("b")), WindowSpec(1, 1, 1), ("mean",), ("x", "y"), "x")
 
 

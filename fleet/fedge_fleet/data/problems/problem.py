@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from fedge_agent.windows.features import Preparation, input_count
@@ -55,10 +56,10 @@ class Problem:
             sites[name] = Windows(site.x[keep], site.y[keep], cut[keep], site.held[keep])
         return replace(self, sites=sites)
 
-    def keeping(self, local: str) -> Problem:
-        """Return the same problem with other tensors that stay at the sites (globs, as in the card)."""
+    def keeping(self, local: str, start: Literal["file", "shared"] = "file") -> Problem:
+        """Return the same problem with other tensors that stay at the sites, and their start (keys as in the card)."""
         fields = {f: getattr(self.card, f) for f in self.card.__struct_fields__}
-        card = Card(**{**fields, "local": local})
+        card = Card(**{**fields, "local": local, "local_start": start})
 
         def model(seed: int) -> bytes:
             import onnx

@@ -11,7 +11,7 @@ import numpy as np
 from fedge_agent.learning.update import SPREAD_QUANTILE
 from fedge_aggregator.rounds.average import Averaging
 from fedge_models.graph.trainable import TrainableGraph
-from fedge_models.messages.quantize import Codes, expand, quantize, spread
+from fedge_models.messages.quantize import LIMIT, Codes, expand, quantize, spread
 from fedge_models.training import personal
 from fedge_models.training.evaluation import row_losses
 
@@ -24,8 +24,9 @@ from .rehearsal import Rehearsal
 class Crew:
     """Who they are, what each has trained and remembers; they answer a release together.
 
-    An honest site's codes are read on the grid they were made on. Deterministic: each site draws from its own
-    generator, and what they draw in common from one of the seed and the release.
+    An honest site's codes are read on the grid they were made on. Whatever the attack, they say the end of the grid
+    where sites offer their own tensors as a start value. Deterministic: each site draws from its own generator, and
+    what they draw in common from one of the seed and the release.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Crew:
         self._note(base)
         trained = {n: self._train(n, base) for n in nodes}
         own = {n: row for n, (row, _) in trained.items()}
-        rows = np.stack([on_grid(b, s.codes, base, self._graph) for b, s in honest])
+        rows = np.stack([self._averaged(on_grid(b, s.codes, base, self._graph)) for b, s in honest])
         mates, moved = np.stack(list(own.values())), self._moved / grid
         self._honest |= set(base.part) - self.names
         known = [sent.samples for _, sent in honest], {n: n in base.part for n in sorted(self._honest)}
@@ -90,7 +91,11 @@ class Crew:
         if not self._attack.trains:
             return np.zeros_like(base.weights), {}
         sent = self._members[node].turn(self._graph, base, self._mask, self._plan)
-        return sent.codes.astype(np.float32), sent.metrics
+        return self._averaged(sent.codes.astype(np.float32)), sent.metrics
+
+    def _averaged(self, row: Floats) -> Floats:
+        """A row without the tensors that stay at the sites: rules and trust do not see them."""
+        return np.where(self._mask, np.float32(0), row)
 
     def _send(self, node: str, base: Base, seen: Seen) -> Sent:
         shared = np.random.default_rng([self._seed, base.version])
@@ -99,7 +104,9 @@ class Crew:
         return self._coded(forged, base, seen)
 
     def _coded(self, forged: Forged, base: Base, seen: Seen) -> Sent:
-        row: Floats = np.where(self._mask, np.float32(0), forged.row)
+        row = self._averaged(forged.row)
+        if self._graph.card.local_start == "shared":
+            row[self._mask] = LIMIT
         codes = quantize(row, np.ones_like(row))
         sizes = self._graph.sizes
         spreads = spread(row * expand(base.steps, sizes), sizes, SPREAD_QUANTILE)

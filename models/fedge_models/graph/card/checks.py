@@ -161,6 +161,10 @@ def _task_problems(card: Card) -> list[tuple[bool, str]]:
             card.loss == "focal" and card.objective.label_smoothing > 0,
             "objective.label_smoothing does not go with the loss focal; expected 0",
         ),
+        (
+            card.local_start == "shared" and not card.local,
+            "local_start is 'shared', but local names no tensors that stay at the sites; name them, or remove it",
+        ),
     ]
 
 

@@ -16,11 +16,19 @@ if TYPE_CHECKING:
 
 METADATA_KEY = "fedge.card"
 MAX_CARD_BYTES = 64 * 1024
+NEWER = {"local_start": "file"}
 
 
 def encode_card(card: Card) -> str:
-    """Encode a card as the JSON text of the file's metadata."""
-    return msgspec.json.encode(card).decode()
+    """Encode a card as the JSON text of the file's metadata.
+
+    A key that is newer than gateways in the field may be is left out where it has its default: they refuse it.
+    """
+    table = msgspec.to_builtins(card)
+    for key, default in NEWER.items():
+        if table[key] == default:
+            del table[key]
+    return msgspec.json.encode(table).decode()
 
 
 def decode_card(text: str, where: str = "model") -> Card:

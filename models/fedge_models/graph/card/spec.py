@@ -158,7 +158,10 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     layout: Literal["channels_first", "time_first"] | None = None
     inputs: tuple[InputSpec, ...] = ()  # of an exported file with several: what each takes; intake makes one of them
     output: str = ""  # of an exported file with several: the one to train; intake leaves out the others
-    local: str = ""  # globs over trainable initializers that stay at each site and are never sent
+    local: str = ""  # globs over trainable initializers that stay at each site and are never averaged
+    # What a new site begins with for these: the "file"'s values, or "shared": the median of those of the other sites,
+    # which then send theirs for it.
+    local_start: Literal["file", "shared"] = "file"
     batch_norm: Literal["frozen", "updated"] = "frozen"  # running statistics: as delivered, or updated by training
     description: str = ""
     bearing: Bearing | None = None  # for features of its defects, where all sites have the same bearing
