@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results"
 ORDER = (
     "accuracy", "serving", "alone", "tables", "ablation", "start_value", "hostile", "attacks", "alternatives",
-    "trust", "privacy", "latency", "footprint", "wire", "training", "convolutions", "trunk", "features", "early_warning",
-    "input_drift", "labels", "closing_codes", "rules", "aggregator", "demo", "faults", "soak",
+    "trust", "privacy", "latency", "footprint", "wire", "training", "convolutions", "trunk", "features",
+    "early_warning", "input_drift", "labels", "closing_codes", "rules", "aggregator", "demo", "faults", "soak",
 )  # fmt: skip
 COSTS = ("memory", "latency", "training", "convolutions", "bytes", "accuracy", "joining", "faults")
 
