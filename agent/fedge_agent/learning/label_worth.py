@@ -44,7 +44,7 @@ class Worth(NamedTuple):
     def total(self) -> Worths:
         """One figure (n,): doubt, of one model or between two, times novelty, so that no two questions are about much
         the same. A model may be sure of what it never saw, so novelty counts a little without any doubt. Chosen by
-        `benchmarks/labels.py`, where each figure alone and sums of ranks did not pay as much."""
+        `benchmarks/labels.py`, where nothing else was clearly better on all sets."""
         return (SURE + self.uncertain + self.disagreeing) * self.novel
 
     def reason(self, at: int) -> str:
