@@ -56,7 +56,7 @@ MALFORMED: dict[str, tuple[bytes, type[Exception], str]] = {
     "no answer": (b"", UnreachableError, "no whole answer"),
     "no HTTP": (b"220 smtp ready\r\n", UnreachableError, "no whole answer"),
     "endless header": (b"HTTP/1.1 200 X\r\nA: " + b"x" * 70_000, UnreachableError, "no whole answer"),
-    "redirect": (reply(302, "", "text/html", "Location: https://other/"), RetryError, "redirects to https://other/"),
+    "redirect": (reply(302, "", "text/html", "Location: https://other/"), RetryError, "redirects to https://other,"),
     "bad request": (reply(400, '{"error": "no asset pump"}'), RefusedError, "400.*no asset pump"),
     "wrong key": (reply(401), RetryError, "401: the key or password is not accepted; renew it"),
     "no right": (reply(403), RetryError, "403: this account may not do that"),
