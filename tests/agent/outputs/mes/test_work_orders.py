@@ -497,10 +497,11 @@ def test_an_order_needs_no_lock_file_and_there_is_still_one_writer(kind: str) ->
         folder.chmod(0o700)
 
 
-def test_two_queries_are_two_targets_and_no_message_shows_them() -> None:
-    names = [target_claim(f"http://mes/orders?key={key}") for key in ("secret-a", "secret-b")]
+@pytest.mark.parametrize("rest", ["orders?key=secret-", "secret-"])
+def test_two_addresses_of_a_host_are_two_targets_and_no_message_shows_them(rest: str) -> None:
+    names = [target_claim(f"http://mes/{rest}{which}") for which in "ab"]
     assert names[0] != names[1] and "secret" not in "".join(names)
-    assert target_claim("http://mes/orders") == "http://mes/orders"
+    assert target_claim("http://mes/") == "http://mes"
 
 
 @pytest.mark.parametrize(
