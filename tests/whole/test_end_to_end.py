@@ -379,7 +379,7 @@ type = "log"
 """
     )
     printed = alone.run("fedge-agent", "check", "--config", tmp_path / "gw.toml")
-    assert "ok   model f" in printed and "aggregator" not in printed
+    assert "ok   model f: learns alone" in printed and "ok   aggregator" not in printed
     alone.start("gw")
     waits = "model f: waits for 150 windows, to learn what is usual at this site (has "
     alone.wait(lambda: waits in alone.told("gw"), "what it waits for")
