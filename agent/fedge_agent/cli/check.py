@@ -14,11 +14,12 @@ from fedge_models.graph.intake import PROBE_BYTES, bounded_memory, read_capped, 
 from fedge_models.graph.serve_check import check_served
 from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.privacy import budget
-from fedge_models.system import disk, files, lock, service
+from fedge_models.system import database, disk, files, lock, service
 from fedge_models.training.personal import check_local
 
 from ..config import claims
 from ..config.schema import AssetConfig, Config, ModelConfig
+from ..durable.known_databases import PLACES
 from ..federation import identity
 from ..federation.uplink import Uplink
 from ..health import STATUS_FILE
@@ -93,7 +94,12 @@ def problems_besides_sources(config: Config, where: str) -> Iterator[tuple[str, 
 
 
 def _state_step(state: Path) -> Step:
-    return f"state folder {state}", lambda: [p for p in (disk.folder_problem(state),) if p]
+    def problems() -> list[str]:
+        databases = sorted(path for place in PLACES for path in state.glob(place))
+        found = [disk.folder_problem(state), *map(database.why_newer, databases)]
+        return [problem for problem in found if problem]
+
+    return f"state folder {state}", problems
 
 
 def _source_problems(config: Config, routes: Routes, name: str, source: Source) -> list[str]:

@@ -3,8 +3,9 @@
 
 Promises: what a transaction committed with ``synchronous=EXTRA`` is there after a power cut (in WAL mode NORMAL and
 FULL do not promise that); a connection that could not be made usable is closed; an error is told apart by SQLite's
-code: damaged, or a disk that takes nothing, or neither. A file of another program, or with other tables, is refused
-and left as it is. Leaves to the caller which thread uses a connection when, and to `healing` what follows from damage.
+code: damaged, or a disk that takes nothing, or neither. A file of another program or of a newer format, or with other
+tables, is refused and left as it is. Leaves to the caller which thread uses a connection when, and to `healing` what
+follows from damage.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ from . import disk, files, salvage
 
 BUSY_MS = 10_000  # how long a statement waits for another process
 APPLICATION = 0x66656467  # "fedg" in the header of our files; 0 in those of versions up to 0.1
+FORMAT = 1  # also in the header (`user_version`), 0 in older files; raise it when what is stored would mislead them
 DAMAGED = (11, 26)  # SQLITE_CORRUPT, SQLITE_NOTADB (sqlite.org/rescode.html)
+_NEWER = (
+    f"a newer version of fedge wrote it: format {{}}, this version knows up to {FORMAT}; install that version again or "
+    "a newer one, or restore a backup of the state folder"
+)
 BUSY = (5, 6)  # SQLITE_BUSY, SQLITE_LOCKED
 READ_ONLY = 8  # SQLITE_READONLY
 _DISK = {  # the disk takes nothing now; the texts for Python 3.10, which gives no code
@@ -190,7 +196,8 @@ def _free_beside(path: Path) -> None:
 
 
 def check_ours(database: sqlite3.Connection, schema: str) -> None:
-    """Raise sqlite3.Error for another program's file, or tables with other columns. Nothing has been written to it."""
+    """Raise sqlite3.Error for a file of another program or a newer format, or tables with other columns. Nothing has
+    been written to it."""
     with closing(sqlite3.connect(":memory:")) as expected:
         with suppress(sqlite3.OperationalError):  # what is wrong with the schema shows when it is applied
             expected.executescript(schema)
@@ -198,6 +205,8 @@ def check_ours(database: sqlite3.Connection, schema: str) -> None:
         number = database.execute("PRAGMA application_id").fetchone()[0]
         if number not in (0, APPLICATION) or (found and ours and not found & ours):
             raise sqlite3.ProgrammingError("it belongs to another program; move it away")
+        if (newer := _format(database)) > FORMAT:
+            raise sqlite3.ProgrammingError(_NEWER.format(newer))
         for table in found & ours:
             if missing := salvage.columns(expected, table).keys() - salvage.columns(database, table).keys():
                 names = ", ".join(sorted(missing))
@@ -206,8 +215,31 @@ def check_ours(database: sqlite3.Connection, schema: str) -> None:
                 )
 
 
+def why_newer(path: Path) -> str | None:
+    """Why a closed file cannot be used, if a newer version wrote it; read without SQLite, which may write beside it."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)  # sqlite.org/fileformat.html: `user_version` is at 60
+    except OSError:
+        return None
+    found = int.from_bytes(header[60:64], "big", signed=True)
+    return f"{path}: {_NEWER.format(found)}" if header.startswith(b"SQLite format 3\0") and found > FORMAT else None
+
+
+def _format(database: sqlite3.Connection) -> int:
+    return int(database.execute("PRAGMA user_version").fetchone()[0])
+
+
 def _apply(database: sqlite3.Connection, schema: str) -> None:
-    """Make the tables that are missing, and note in the header that the file is ours."""
+    """Make the tables that are missing, and note in the header that the file is ours, and of which format."""
     database.executescript(schema)
-    if salvage.tables(database) and database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
+    if not salvage.tables(database):
+        return
+    if database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
         database.execute(f"PRAGMA application_id={APPLICATION}")
+    if _format(database) < FORMAT:
+        try:
+            database.execute(f"PRAGMA user_version={FORMAT}")
+        except sqlite3.Error as e:
+            if not is_read_only(e):  # then nothing of this format is written either
+                raise

@@ -19,6 +19,10 @@ SCHEMA = "CREATE TABLE IF NOT EXISTS t (x)"
     [
         ("CREATE TABLE notes (x); PRAGMA application_id = 0x12345678", "it belongs to another program; move it away"),
         ("CREATE TABLE notes (x)", "it belongs to another program; move it away"),
+        (
+            "CREATE TABLE t (x); PRAGMA user_version = 2",
+            "a newer version of fedge wrote it: format 2, this version knows up to 1; install that version again",
+        ),
         ("CREATE TABLE t (y)", "another version made it: table t has no column x; move it away"),
     ],
 )
@@ -41,6 +45,7 @@ def test_a_file_of_an_earlier_version_is_ours_and_marked(tmp_path: Path) -> None
     for _ in range(2):
         with closing(database.open_database(path, SCHEMA)) as db:
             assert db.execute("PRAGMA application_id").fetchone() == (database.APPLICATION,)
+            assert db.execute("PRAGMA user_version").fetchone() == (database.FORMAT,)
 
 
 @pytest.mark.parametrize(("code", "failing"), [(13, True), (8, True), (14, True), (5, False), (11, False), (1, False)])
