@@ -44,8 +44,8 @@ def chosen(model: onnx.ModelProto, patterns: str, statistics: bool, constants: C
 
     Exporters store bounds, exponents and factors as initializers. So globs match no scalars, no single value that is
     only a factor (unless PyTorch's exporter says that it is a parameter), and none of the `constants`; the exact name
-    does. Running statistics of BatchNormalization are trained only with `statistics`, initializers from which no
-    gradient comes (see `carrying`) never.
+    does. Running statistics of BatchNormalization are trained only with `statistics`, initializers without values or
+    from which no gradient comes (see `carrying`) never.
     """
     globs = [p.strip() for p in patterns.split(",")]
     tiled = laid_out_statistics(model)
@@ -57,6 +57,7 @@ def chosen(model: onnx.ModelProto, patterns: str, statistics: bool, constants: C
         t.name
         for t in model.graph.initializer
         if t.data_type == FLOAT
+        and 0 not in t.dims
         and (
             t.name in globs or (_is_weight(t, added, singles, constants) and any(fnmatchcase(t.name, g) for g in globs))
         )

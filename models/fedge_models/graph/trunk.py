@@ -182,7 +182,7 @@ class Trunk:
                 )
         self._shapes = [a.shape[1:] for a in tried[0]]
         self._widths = [int(np.prod(s)) for s in self._shapes]
-        rows = max(1, self._cache_bytes // (4 * sum(self._widths)))
+        rows = max(1, self._cache_bytes // (4 * max(1, sum(self._widths))))
         self._cached = np.empty((rows, sum(self._widths)), np.float32)  # a page takes memory only once it is written
         give_back()
 

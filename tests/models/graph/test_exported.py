@@ -15,6 +15,7 @@ from fedge_models.errors import ModelError
 from fedge_models.graph.card import Card, Channel, ImageSpec, WindowSpec, write_card
 from fedge_models.graph.intake import read_model
 from fedge_models.graph.trainable import TrainableGraph
+from fedge_models.messages.quantize import spread
 from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import evaluate
 from fedge_models.training.loop import fit
@@ -130,3 +131,15 @@ def test_batch_that_an_exporter_fixed_may_be_any(tmp_path: Path) -> None:
         value.type.tensor_type.shape.dim[0].dim_value = 3
     data = save(model, CARD, tmp_path / "m.onnx")
     np.testing.assert_allclose(TrainableGraph.load(data).forward(x), run_ort(data, x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("patterns", ["*", "w,empty"])
+def test_a_tensor_without_values_is_not_trained(patterns: str) -> None:
+    """A layer that was pruned to no unit: its tensor has no spread that a grid could have a step of."""
+    nodes = [N("Gemm", ["x", "w"], ["a"]), N("Gemm", ["x", "empty"], ["b"]), N("Concat", ["a", "b"], ["y"], axis=1)]
+    model = small(nodes, {"w": normal(4, 3), "empty": normal(4, 0)}, (4,), (3,))
+    graph, x = TrainableGraph.load(model.SerializeToString(), patterns), normal(5, 4)
+    assert [tensor.name for tensor in graph.layout] == ["w"]
+    np.testing.assert_allclose(graph.forward(x), run_ort(model.SerializeToString(), x), rtol=1e-5, atol=1e-6)
+    fit(graph, x, np.array([0, 1, 2, 0, 1]), TrainingConfig(epochs=1), np.random.default_rng(0))
+    assert spread(graph.params, graph.sizes, 0.5).shape == (1,)
