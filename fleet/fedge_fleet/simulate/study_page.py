@@ -13,7 +13,8 @@ from .production import NOT_SIMULATED
 from .rule_choice import UNPROTECTED
 from .study import Attacked, SiteFigures, Study
 from .study_text import remarks
-from .verdict import METRICS, NAMES, Verdict, judge, people, percent, score, signed
+from .study_words import METRICS, NAMES, people, percent, score, signed
+from .verdict import Verdict, judge
 
 MOST_ROWS = 24  # sites of a chart; of more the outermost are shown
 SPAN = 0.05  # that the axis of a score covers at least: less is no difference

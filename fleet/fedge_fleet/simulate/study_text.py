@@ -13,7 +13,8 @@ from fedge_models.system.text import printable
 
 from .estimate import FEW, Estimate
 from .study import OWN, Attacked, Study
-from .verdict import NAMES, judge, listed, people, score, signed
+from .study_words import NAMES, listed, people, score, signed
+from .verdict import judge
 
 
 def lines(study: Study) -> list[str]:

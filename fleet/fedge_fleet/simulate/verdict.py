@@ -3,6 +3,7 @@
 attacker do, what does it cost, which rule to take and why. Pure.
 
 Nothing is called a gain, or a loss, that lies within its error; and where the data are too few to tell, that is said.
+Leaves the choice of the rule to `recommendation`.
 """
 
 from __future__ import annotations
@@ -14,20 +15,9 @@ import numpy as np
 from fedge_models.system.text import counted
 
 from .estimate import FEW, SMALL, Estimate
-from .rule_choice import DEFAULT, UNPROTECTED
+from .recommendation import recommended
 from .study import DAY, Attacked, Study
-
-METRICS = {
-    "macro_f1": "macro-F1, from 0 to 1; 1 is perfect",
-    "auroc": "AUROC; 1 tells every anomaly from normal, 0.5 is chance",
-    "average_precision": "average precision, from 0 to 1; 1 is perfect",
-    "rmse": "RMSE, the usual error in the target's unit; less is better",
-}
-NAMES = {"macro_f1": "macro-F1", "auroc": "AUROC", "average_precision": "average precision", "rmse": "RMSE"}
-PEOPLE = {DEFAULT: "the default", UNPROTECTED: "FedAvg without trust", "fedavg": "FedAvg with trust"}
-LISTED = 6  # names of sites in a sentence
-ROUNDS_TO_0 = 0.0005  # below: it has no sign
-LEAST_SHOWN = 0.001  # of an error: 0.000 would say that there is none
+from .study_words import NAMES, error, listed, people, percent, score, signed, size
 
 
 class Sentence(NamedTuple):
@@ -64,7 +54,7 @@ def judge(study: Study) -> Verdict:
             "of a longer time.",
         )
         return Verdict((nothing, _rounds(study)), None, gain, lose, unclear, unknown)
-    rule, why = _recommended(study)
+    rule, why = recommended(study)
     sentences = [
         Sentence("Does joining pay?", f"{_pays(study)} {_who(study, sites)}"),
         Sentence("What could an attacker do?", _attack(study)),
@@ -73,36 +63,6 @@ def judge(study: Study) -> Verdict:
         Sentence("Which rule to take?", why),
     ]
     return Verdict(tuple(sentences), rule, gain, lose, unclear, unknown)
-
-
-def score(value: float) -> str:
-    """A score as people read it."""
-    return "unknown" if not np.isfinite(value) else f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
-
-
-def signed(found: Estimate) -> str:
-    """A difference with its error."""
-    if not np.isfinite(found.mean):
-        return "unknown"
-    mean = found.mean if abs(found.mean) >= ROUNDS_TO_0 else 0.0
-    text = f"{mean:+.3f}" if abs(mean) < 10 else f"{mean:+.4g}"
-    if not found.known:
-        return f"{text}, error unknown"
-    return f"{text} ± {_error(found)}"
-
-
-def _error(found: Estimate) -> str:
-    return f"{max(LEAST_SHOWN, found.error):.3f}" if found.error < 10 else f"{found.error:.3g}"
-
-
-def percent(share: float) -> str:
-    """A share as people read it."""
-    return f"{100 * share:.0f} %"
-
-
-def people(rule: str) -> str:
-    """A rule's name in a sentence."""
-    return PEOPLE.get(rule, rule.replace("-no-trust", " without trust").replace("_", " "))
 
 
 def _pays(study: Study) -> str:
@@ -117,7 +77,7 @@ def _pays(study: Study) -> str:
         return f"Joining pays here: {pair}.{small}{rough}"
     if gain.below():
         return f"Joining costs here: {pair}.{rough}"
-    least = f"A gain of less than {_error(gain)} cannot be seen with these data."
+    least = f"A gain of less than {error(gain)} cannot be seen with these data."
     return f"These data do not show that joining pays: {pair}. {least}{rough}"
 
 
@@ -149,12 +109,6 @@ def _who(study: Study, sites: Verdict) -> str:
 
 def _some(names: list[str], one: str, many: str) -> str:
     return f"{counted(len(names), 'site')} ({listed(names)}) {one if len(names) == 1 else many}"
-
-
-def listed(names: list[str]) -> str:
-    """Names in a sentence; of many the first."""
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
 
 
 def _attack(study: Study) -> str:
@@ -216,15 +170,6 @@ def _rounds(study: Study) -> Sentence:
     )
 
 
-def size(count: float) -> str:
-    """Bytes as people read them."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 10 else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
-
-
 def _costs(study: Study) -> list[Sentence]:
     price = study.price()
     if price is None:
@@ -241,71 +186,3 @@ def _costs(study: Study) -> list[Sentence]:
             Sentence(question, f"Nothing: where nobody attacks it is better than FedAvg without trust, by {ahead}.")
         ]
     return [Sentence(question, f"Nothing that can be seen against FedAvg without trust ({shown}).")]
-
-
-def _recommended(study: Study) -> tuple[str | None, str]:
-    """The rule to take, and why. The default is left only for what is clearly better."""
-    rules = [r for r in study.rules if study.runs(r)]
-    if not rules:
-        return None, "None of the rules can be run with these sites."
-    base = DEFAULT if DEFAULT in rules else rules[0]
-    if all(study.gain(r).below() for r in rules):
-        return None, "None: stay alone. Under every rule that was tried the sites do worse together, beyond the error."
-    rivals = [r for r in rules if r != base and _beats(study, r, base)]
-    if rivals:
-        best = max(rivals, key=lambda r: study.difference(r, base).mean)
-        return best, _because(study, best, base)
-    joins = "" if study.gain(study.main).above() else "If you join: "
-    return base, joins + _stays(study, base, rules)
-
-
-def _beats(study: Study, rule: str, base: str) -> bool:
-    """Clearly better where nobody attacks, and no attack leaves less under it than the gain."""
-    found, mine, theirs = study.difference(rule, base), study.worst(rule), study.worst(base)
-    if not found.above(0 if study.is_error else SMALL) or mine is None or theirs is None:
-        return False
-    return mine.gain.mean >= min(0.0, theirs.gain.mean) - (0 if study.is_error else SMALL)
-
-
-def _because(study: Study, rule: str, base: str) -> str:
-    mine, theirs = study.worst(rule), study.worst(base)
-    assert mine is not None and theirs is not None
-    return (
-        f"{_upper(people(rule))}: where nobody attacks it is better than {people(base)} by "
-        f"{signed(study.difference(rule, base)).lstrip('+')}, and the worst attack leaves {score(mine.left)} under it, "
-        f"{score(theirs.left)} under {people(base)}, {score(mine.alone)} alone."
-    )
-
-
-def _stays(study: Study, base: str, rules: list[str]) -> str:
-    others = [r for r in rules if r != base]
-    text = f"{people(base)}." if not study.gain(study.main).above() else f"{_upper(people(base))}."
-    if not others:
-        return f"{text} No other rule was tried."
-    better = [r for r in others if study.difference(r, base).above(0 if study.is_error else SMALL)]
-    if not better:
-        return (
-            f"{text} No other rule that was tried is clearly better where nobody attacks{_and_attacked(study, base)}."
-        )
-    best = max(better, key=lambda r: study.difference(r, base).mean)
-    weak, only = study.worst(best), "Take it only if no site can be hostile, or broken"
-    ahead = (
-        f"{_upper(people(best))} is better by {signed(study.difference(best, base)).lstrip('+')} where nobody attacks"
-    )
-    if weak is None:
-        return f"{text} {ahead}. {only}; --compare shows what an attacker could do."
-    return (
-        f"{text} {ahead}, but an attack ({weak.attack}, {weak.hostile} of {len(study.sites)} sites) leaves only "
-        f"{score(weak.left)} under it, against {score(weak.alone)} of each site alone. {only}."
-    )
-
-
-def _and_attacked(study: Study, base: str) -> str:
-    worst = study.worst(base)
-    if worst is None:
-        return "; attacks were not tried"
-    return f", and under attack it leaves {score(worst.left)}, against {score(worst.alone)} alone"
-
-
-def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
