@@ -454,6 +454,11 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
             {k: v["run"]["factor"] for k, v in assets.items() if v["run"] is not None},
         ),
         (
+            "run_limit_windows_left",
+            "Windows of coming runs that may be compared with the raised limit, by asset; below 6: no more runs adapt",
+            {k: v["run"]["left"] for k, v in assets.items() if v["run"] is not None},
+        ),
+        (
             "unlike_run",
             "1 for an asset whose run is not like those its limit was made from",
             {k: float(v["run"]["unlike"] is not None) for k, v in assets.items() if v["run"] is not None},

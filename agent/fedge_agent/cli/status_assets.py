@@ -37,6 +37,7 @@ UNDECIDED = {  # kind of an asset's count -> in words
     "samples_repeated": "window read again, whose sample is stored",
     "samples_crowded": "sample lost, as this machine gives too many",
 }
+NO_MORE = "no more runs adapt: accept a run, or wait until the limit knows three"
 ALONE = 5  # up to so many machines that decide get a line each
 
 
@@ -99,10 +100,10 @@ def _events(count: int) -> str:
 def _adapted(limit: dict[str, Any] | None) -> str:
     """By what the limit in use differs from the one that was released; empty where it does not."""
     if limit is None or not limit["is_new"] or limit["factor"] == 1:
-        return ""
+        return f" ({NO_MORE})" if limit is not None and limit["used_up"] else ""
     seen = f"{limit['windows']:.0f} windows of this run seen"
     seen += f", {limit['needed']:.0f} needed" if limit["windows"] < limit["needed"] else ""
-    return f" ({limit['released']:.4g} as released, times {limit['factor']:.2g}: {seen}, at most {limit['bound']:g})"
+    return f" ({limit['released']:.4g} as released, times {limit['factor']:.2g}: {seen}, at most {limit['bound']:.3g})"
 
 
 def _unlike(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
@@ -111,10 +112,11 @@ def _unlike(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
     accept = f"; if this is the new normal: fedge-agent event accept {key}" if (key := inputs["unlike_key"]) else ""
     if limit is None or limit["unlike"] is None:
         return (f"asset {name}: {inputs['unlike_reason']}{accept}",) if accept else ()
-    by = f"{limit['unlike']:.3g} times" if limit["unlike"] < run_limit.FAR else f"more than {limit['bound']:g} times"
+    by = f"{limit['unlike']:.3g} times" if limit["unlike"] < run_limit.FAR else f"more than {limit['bound']:.3g} times"
     text = (
         f"asset {name}: this run is not like those that its limit was made from: its first scores are {by} theirs, and "
-        f"the limit is raised by no more than {limit['bound']:g} (limit_bound); look for a fault, or another product"
+        f"the limit is raised by no more than {limit['bound']:.3g} times (limit_bound, over what it was raised by when "
+        "it was made); look for a fault, or another product"
     )
     return (text + accept,)
 
@@ -173,6 +175,8 @@ def _together(those: list[str], assets: Mapping[str, dict[str, Any]]) -> Said:
     entries = [assets[n] for n in those]
     unused = _unused(*entries) + _breaks(*entries) + _undecided(*entries)
     unlike = tuple(problem for n in those for problem in _unlike(n, assets[n]))
+    fixed = [n for n in those if (limit := assets[n].get("run")) is not None and limit["used_up"]]
+    unused += f"; limits of {names(fixed)}: {NO_MORE}" if fixed else ""
     return (
         f"{len(those)} assets ({names(those)}): {labels}{alert}{gaps}; {_events(events)}{unused}",
         unlike,

@@ -125,7 +125,7 @@ def _for_next_run(
     of_each = zip(parts, rows, strict=True)
     units, shares = (np.concatenate(of) for of in zip(*(_units(data, own) for data, own in of_each), strict=True))
     by_run = next_run.runs(np.concatenate([scores.held, scores.train]).mean(axis=1), units, shares)
-    alone = limit.score if len(by_run) < 2 else by_run[0].limit(q)
+    alone = limit.score if len(by_run) < 2 else max(next_run.LEAST, next_run.oldest(by_run).limit(q))
     score, middle = limit.score, limit.middle
     if len(by_run) >= next_run.ENOUGH_RUNS:
         score = next_run.prediction([run.scores for run in by_run], sum(scores.apart), q)

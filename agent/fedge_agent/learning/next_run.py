@@ -8,7 +8,7 @@ The promise of a limit is about the next run, whose level differs from that of t
 - Of fewer it is not. Then `unseen` says by how much windows score higher that the standardisation was not fitted to:
   of little time it fits that time too well. What is left is for the run at hand to show (`machines.run_limit`).
 
-Neither raises a limit above `MOST` times what the oldest run alone gives: otherwise runs of which each is a little
+Neither raises a limit above `MOST` times what the oldest windows alone give: otherwise runs of which each is a little
 worse than the one before would raise it without end.
 """
 
@@ -35,6 +35,8 @@ BLOCKS = 5  # of a run, of which each is left out of the standardisation once
 LEAST_SHARE = 0.2  # of all samples; the standardisation hardly depends on a machine with less
 LEAST_FIT = 10  # windows that a standardisation is fitted to
 LEAST = 1e-12
+FARTHEST_LOG = 700.0  # no float holds the score of a higher logarithm
+ALONE = 10.0  # windows that share no samples, that show what the oldest of a machine alone give
 LEAST_NORMAL = 0.5  # a quantile nearer to the median says nothing of a tail
 
 Floats = NDArray[np.floating]
@@ -53,10 +55,25 @@ class Run(NamedTuple):
 
 
 def runs(scores: Floats, units: NDArray[np.int64], shares: Floats) -> list[Run]:
-    """The runs that are long enough, oldest first, of scores (n,) by unit. shares: see `Data`."""
+    """The runs that are long enough, oldest first, of scores (n,) by unit. shares: see `Data`.
+
+    A run of a machine that idles, with scores of 0, shows no level.
+    """
     of_units = [units == unit for unit in np.unique(units)]
     found = [Run(scores[mine], float(shares[mine].sum())) for mine in of_units]
-    return [run for run in found if run.apart >= APART]
+    return [run for run in found if run.apart >= APART and np.median(run.scores) > LEAST]
+
+
+def oldest(by_run: Sequence[Run]) -> Run:
+    """The oldest runs, together as many as are worth `ALONE` windows that share no samples: of fewer, nothing can be
+    said of a tail, and what they give is far above all that follows."""
+    scores: list[Floats] = []
+    apart = 0.0
+    for run in by_run:
+        scores, apart = [*scores, run.scores], apart + run.apart
+        if apart >= ALONE:
+            break
+    return Run(np.concatenate(scores), apart)
 
 
 def prediction(by_run: Sequence[Floats], apart: float, q: float) -> float:
@@ -69,15 +86,21 @@ def prediction(by_run: Sequence[Floats], apart: float, q: float) -> float:
         return 0.0
     logs = [np.log(np.maximum(scores, LEAST)) for scores in by_run]
     levels, n = np.array([np.median(log) for log in logs]), len(logs)
-    within = np.exp(np.concatenate([log - level for log, level in zip(logs, levels, strict=True)]))
+    around = np.concatenate([log - level for log, level in zip(logs, levels, strict=True)])
+    within = np.exp(np.clip(around, -extremes.FARTHEST, extremes.FARTHEST))
     counted = extremes.promised(float(np.quantile(within, q)), float(np.median(within)), q, apart)
     of_windows = (math.log(counted) / normal) ** 2
     of_runs = float(levels.var(ddof=1)) * (1 + 1 / n)
     variance = of_runs + of_windows
     if variance <= 0:
-        return math.exp(float(levels.mean()))
+        return _score(float(levels.mean()))
     freedom = variance**2 / (of_runs**2 / (n - 1) + of_windows**2 / max(4.0, apart - 1))
-    return math.exp(float(levels.mean()) + extremes.student_quantile(q, freedom) * math.sqrt(variance))
+    return _score(float(levels.mean()) + extremes.student_quantile(q, freedom) * math.sqrt(variance))
+
+
+def _score(log: float) -> float:
+    """The score of a logarithm; levels may be so far apart that no number holds it."""
+    return math.exp(min(max(log, -FARTHEST_LOG), FARTHEST_LOG))
 
 
 def unseen(card: Card, data: Data, rows: NDArray[np.bool_], held: Array, errors: Callable[[Array], Floats]) -> float:

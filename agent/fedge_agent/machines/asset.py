@@ -209,7 +209,7 @@ class Asset:
             self._decider.pass_over(window)
         if serving is not None:
             self._decide_early(serving)
-            decision = self._decider.decide(serving, window, features, context, self._events.lasts)
+            decision = self._decide_by(serving, window, features, context)
             self._take(decision, actual, window)
             self._reservoir.score(decision.score, decision.threshold)
             self._drift.take(decision, features)
@@ -225,8 +225,12 @@ class Asset:
             return
         for early, features, actual, context in self._early.take():
             window = early._replace(received_ns=time.monotonic_ns())
-            decision = self._decider.decide(serving, window, features, context, self._events.lasts)
+            decision = self._decide_by(serving, window, features, context)
             self._take(decision, actual, window)
+
+    def _decide_by(self, serving: Serving, window: Window, features: NDArray[Any], context: dict[str, str]) -> Decision:
+        self._decider.run.accept(self._events.accepted_key)
+        return self._decider.decide(serving, window, features, context, self._events.lasts)
 
     def _take(self, decision: Decision, actual: TargetValue, window: Window) -> None:
         now = window.received_ns / 1e9
@@ -236,7 +240,7 @@ class Asset:
         self._events.take(decision, window, now)
         run = self._decider.run
         ratio = run.learn(decision.score, decision.time_ns, bool(self._events.open_key))
-        self._drift.unlike.take(decision, run.since_ns, ratio)
+        run.accept(self._drift.unlike.take(decision, run.since_ns, ratio), is_alarm=False)
 
     def _begin(self) -> bool:
         """Begin with the model, if it is known by now."""

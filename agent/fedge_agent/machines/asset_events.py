@@ -81,6 +81,12 @@ class AssetEvents:
             return not self.is_accepted(self._alert.key)
         return self._alert.alarm_ns is not None
 
+    @property
+    def accepted_key(self) -> str:
+        """Key of the open alert if somebody took it for the new normal; "": nobody did."""
+        key = self.open_key
+        return key if key and self.is_accepted(key) else ""
+
     def live(self) -> None:
         """End the replay: what follows is new."""
         self._decided_ns = NEVER_NS

@@ -13,9 +13,12 @@ What keeps a fault from being learnt:
 
 - While an event is open, no run begins. After a gap, or a restart, the limit is the one it was opened against; if that
   is not known, the one that was released.
+- The run of such a gap begins once the event is over, and is compared with the limit as it was released: a fault that
+  was just there may come back, and nothing of the run is known to be normal. A run that a person accepted adapts.
 - `BUDGET` windows in all, over all runs, are compared with the limit times `bound`. A machine that starts and stops all
-  the time, or that nobody accepts another run of, is compared with its own limit from then on.
-- `bound` counts from what the oldest run alone gives (`Limit.lifted`).
+  the time is compared with its own limit from then on, until a person accepts a run (`accept`), or the limit is lost
+  and made again: of fewer runs, or after there was none.
+- `bound` counts from what the oldest windows alone give (`Limit.lifted`).
 
 Another release, own model or standardisation has scores of another scale; then the ratio of the run stays as it is.
 A limit that is made anew on the same scale, from this run too, needs less raising.
@@ -38,6 +41,7 @@ from ..samples.units import GAP_STEPS, GAP_WINDOWS
 
 FIRST = 6.0  # windows of a new run that share no samples
 BUDGET = 3 * FIRST  # such windows of all runs
+NEARLY = 1e-6  # shares of a window do not add up exactly
 LIKE = 1.5  # the highest ratio of a run that is like the others
 PER_WINDOW = 12  # scores that are noted in the time of a window, at most
 LEAST_SCORE = 1e-12
@@ -61,6 +65,9 @@ class RunState(msgspec.Struct, frozen=True):
     ratio: float = 1.0  # of their median to that of the windows the limit was made from
     spent: float = 0.0  # windows that share no samples, of all runs, that were compared with the limit times the bound
     passed_ns: int = 0  # end of the newest window that came before anything decided: the limit was made from these
+    owed: bool = False  # a gap passed while an event was open: a run begins once it is over
+    runs: int = 0  # of the newest limit; 0: there was none
+    accepted: str = ""  # key of the newest event that a person took for the new normal
 
 
 class Figures(NamedTuple):
@@ -74,6 +81,8 @@ class Figures(NamedTuple):
     needed: float  # of these before the limit adapts
     is_new: bool  # the limit was not made from this run
     unlike: float | None  # by how much the run's level is above that of the runs the limit was made from, if too much
+    left: float  # windows of coming runs that may be compared with the limit times the bound
+    used_up: bool  # too few for another run, although the limit is of few runs
 
 
 class RunLimit:
@@ -106,7 +115,10 @@ class RunLimit:
 
     def pass_over(self, time_ns: int) -> None:
         """Note the end of a window that nothing decides on yet: a limit that comes later is made from its run."""
+        runs, spent = self._state.runs, self._state.spent
         self.limit(UNKNOWN, "", time_ns)
+        if self._state.runs != runs:  # there was no model yet, which does not mean that the limit is lost
+            self._state = msgspec.structs.replace(self._state, runs=runs, spent=spent)
         self._passed_ns = max(self._passed_ns, time_ns)
 
     def limit(self, released: Limit, scale: str, time_ns: int, most: float = math.inf, is_open: bool = False) -> Limit:
@@ -117,18 +129,45 @@ class RunLimit:
         """
         self._most = most
         last, self._last_ns = self._last_ns, time_ns
-        if not last or (time_ns - self._span - last > self._gap and not is_open):
-            self._begin(released, scale, time_ns, is_open)
+        if released is not self._of:
+            self._note_runs(released)
+        is_gap = time_ns - self._span - last > self._gap
+        if not last or ((is_gap or self._state.owed) and not is_open):
+            self._begin(released, scale, time_ns, is_open or self._state.owed)
+        elif is_gap and not self._state.owed:
+            self._state = msgspec.structs.replace(self._state, owed=True)
         if released is not self._of:
             self._take(released, scale)
         return self._now
 
-    def _begin(self, released: Limit, scale: str, time_ns: int, is_open: bool) -> None:
-        """Begin a run with the window that ends then."""
-        has_budget = self._state.spent < BUDGET and not is_open
-        is_new = _is_of_few_runs(released) and time_ns > self._passed_ns and has_budget
-        self._state = RunState(is_new=is_new, since_ns=time_ns, scale=scale, spent=self._state.spent)
+    def accept(self, key: str, is_alarm: bool = True) -> None:
+        """Take note that a person took an open event for the new normal. A run that an alarm put off then begins."""
+        state = self._state
+        if not key or key == state.accepted:
+            return
+        begins = is_alarm and state.owed
+        self._last_ns = 0 if begins else self._last_ns
+        self._state = msgspec.structs.replace(state, spent=0.0, owed=state.owed and not begins, accepted=key)
+
+    def _begin(self, released: Limit, scale: str, time_ns: int, after_event: bool) -> None:
+        """Begin a run with the window that ends then; after_event: it may be that of a fault."""
+        was, is_known = self._state, time_ns <= self._passed_ns
+        is_new = _is_of_few_runs(released) and not is_known and _has_budget(was) and not after_event
+        self._state = RunState(
+            is_new=is_new, since_ns=time_ns, scale=scale, spent=was.spent, runs=was.runs, accepted=was.accepted
+        )
         self._of = None
+
+    def _note_runs(self, released: Limit) -> None:
+        """Take note of how many runs the limit is from; one that is made from the beginning has its budget again.
+
+        Windows of an unlike run are withheld, and may be missing for that reason.
+        """
+        was = self._state
+        runs = released.runs if math.isfinite(released.score) else 0
+        if runs != was.runs:
+            again = runs < was.runs and (runs == 0 or self._unlike(was, released) is None)
+            self._state = msgspec.structs.replace(was, runs=runs, spent=0.0 if again else was.spent)
 
     def learn(self, score: float, time_ns: int, is_open: bool) -> float | None:
         """Note the score of the window that ended then; is_open: an event of the asset is open.
@@ -144,13 +183,14 @@ class RunLimit:
         since = time_ns - was.noted_ns
         if was.noted_ns and 0 <= since < self._span / PER_WINDOW:
             return None
-        more = min(1.0, abs(since) / self._span) if was.noted_ns else 1.0
+        more = min(1.0, abs(since) / self._span, FIRST - was.apart) if was.noted_ns else 1.0
         apart = was.apart + more
         used, middle = score <= self._now.score and not is_open, math.log(released.middle)
         ratios = (*was.ratios, round(math.log(max(score, LEAST_SCORE)) - middle, 4)) if used else was.ratios
         beyond = was.beyond + (not used)
         level = None
-        if apart >= FIRST:
+        if apart >= FIRST - NEARLY:
+            apart = FIRST
             level = middle + median(ratios) if ratios and len(ratios) >= beyond else BEYOND_ALL
             ratios, self._of = (), None
         self._state = msgspec.structs.replace(
@@ -167,7 +207,9 @@ class RunLimit:
         in_use = self._raised(state, released, most)
         factor = in_use / released.score if released.score > 0 and math.isfinite(released.score) else 1.0
         bound, unlike = self._bound_of(released), self._unlike(state, released)
-        return Figures(released.score, in_use, factor, bound, state.apart, FIRST, state.is_new, unlike)
+        left = round(max(0.0, BUDGET - state.spent), 3)
+        used_up = _is_of_few_runs(released) and bound > 1 and not state.is_new and not _has_budget(state)
+        return Figures(released.score, in_use, factor, bound, state.apart, FIRST, state.is_new, unlike, left, used_up)
 
     def _unlike(self, state: RunState, released: Limit) -> float | None:
         ratio = _ratio(state, released)
@@ -219,6 +261,11 @@ def _ratio(state: RunState, released: Limit) -> float | None:
 def _is_usable(released: Limit) -> bool:
     """Whether there is a limit, and it is known from what level of scores it was made."""
     return math.isfinite(released.score) and released.score > 0 and released.middle > 0
+
+
+def _has_budget(state: RunState) -> bool:
+    """Whether there is enough left of the budget to learn the level of another run."""
+    return state.spent + FIRST <= BUDGET + NEARLY
 
 
 def _is_of_few_runs(released: Limit) -> bool:

@@ -50,14 +50,17 @@ class UnlikeRun:
         """Key of the event that is open; "": there is none."""
         return self._key() if self.state.opened else ""
 
-    def take(self, decision: Decision, since_ns: int, ratio: float | None) -> None:
+    def take(self, decision: Decision, since_ns: int, ratio: float | None) -> str:
         """Take a decision of the run that began then; ratio: with the one that shows that the run is unlike others, by
-        how much its scores are above theirs; else None."""
+        how much its scores are above theirs; else None. Return the key of an event that a person accepted, or ""."""
+        accepted = ""
         if self.state.opened:
+            accepted = self.open_key if self._accepted(self.open_key) else ""
             self._look_whether_over(decision, since_ns)
         if ratio is not None and self._when.drift_for and not self.state.opened and not self._is_told(since_ns):
             self._open(decision, since_ns, ratio)
         self._last_ns = decision.time_ns
+        return accepted
 
     def _is_told(self, since_ns: int) -> bool:
         """Whether the run raised its event already, before a restart after which its readings come again too."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 LEVEL = 0.9  # quantile of the scores above which the tail begins
 MIN_PEAKS = 20  # fewer do not show the shape of a tail
 GRID = 400
+FARTHEST = 50.0  # logarithm of the highest ratio of a limit to a median: data may be such that no number holds more
 
 
 def quantile(scores: NDArray[np.floating], q: float) -> float:
@@ -72,7 +73,7 @@ def promised(counted: float, middle: float, q: float, independent: float) -> flo
     if not 0 < middle < counted or normal < 0.5:
         return counted
     stretched = student_quantile(q, n - 1) * math.sqrt(1 + 1 / n) / normal
-    return middle * math.exp(math.log(counted / middle) * stretched)
+    return middle * math.exp(min(math.log(counted / middle) * stretched, max(FARTHEST, math.log(counted / middle))))
 
 
 def student_quantile(p: float, dof: float) -> float:

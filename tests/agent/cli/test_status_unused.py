@@ -80,6 +80,8 @@ def test_a_run_unlike_others_says_how_to_accept_it_also_once_its_limit_was_made_
         "windows": 6.0,
         "needed": 6.0,
         "unlike": 6.2,
+        "left": 0.0,
+        "used_up": True,
     }
     key, reason = "gw:m:pump:drift-k3x9q-run-1", "this run is not like those that its limit was made from"
     known = entry()
@@ -90,3 +92,13 @@ def test_a_run_unlike_others_says_how_to_accept_it_also_once_its_limit_was_made_
         assert problem.endswith(f"; if this is the new normal: fedge-agent event accept {key}")
     [(_, problems)] = lines({"pump": {**entry(), "run": {**run, "unlike": None}}})
     assert problems == ()
+
+
+def test_a_budget_that_is_used_up_is_said() -> None:
+    run = {"is_new": False, "factor": 1.0, "used_up": True, "unlike": None}
+    [(line, _)] = lines({"pump": {**entry(), "run": run}})
+    assert "no more runs adapt: accept a run, or wait until the limit knows three" in line
+    [(line, _)] = lines({f"pump{i}": {**entry(), "run": {**run, "used_up": i == 3}} for i in range(9)})
+    assert "; limits of pump3: no more runs adapt" in line
+    [(line, _)] = lines({"pump": {**entry(), "run": {**run, "used_up": False}}})
+    assert "adapt" not in line

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import cbor2
+import msgspec
 import numpy as np
 import pytest
 from fedge_agent.learning import next_run, stored_limits
-from fedge_agent.learning.limits import Limit, threshold
+from fedge_agent.learning.limits import Limit, Scores, _for_next_run, threshold
 from fedge_agent.learning.mixture import Blend
 from fedge_agent.learning.training import Data
 from fedge_models.graph import zoo
@@ -80,6 +81,36 @@ def test_no_spread_of_runs_lifts_a_limit_above_four_times_what_the_oldest_gives(
     found, first = limit(x, np.repeat([0, 1, 2, 3], 100)), limit(x[:100], np.zeros(100, np.int64))
     pooled = limit(x, np.zeros(400, np.int64))
     assert found.score <= max(pooled.score, next_run.MOST * first.score) * 1.0001
+
+
+@pytest.mark.parametrize("q", [0.5, 0.99, 0.999, 0.9999, 0.99999, 0.9999999])
+@pytest.mark.parametrize("scale", [1e-30, 1e-9, 1.0, 1e9, 1e30])
+def test_no_levels_of_runs_are_too_far_apart_for_a_limit(q: float, scale: float) -> None:
+    rng = np.random.default_rng(0)
+    card = msgspec.structs.replace(CARD, threshold_quantile=q, scaling="file")
+    graph = TrainableGraph.load(zoo.autoencoder(card, 2, (1,)).SerializeToString())
+    for factors in ((0, 1), (1, 0), (0, 1, 1), (1, 1 / 150, 1), (1 / 50, 1, 1), (0, 0, 1), (0, 0, 0), (1e-6, 1, 1e6)):
+        scores = np.concatenate([f * scale * np.exp(rng.normal(0, 0.3, (120, 1))) for f in factors])
+        units, n = np.repeat(np.arange(len(factors)), 120), len(scores)
+        data = Data(np.zeros((n, 2), np.float32), np.zeros(n), units=units, shares=np.ones(n))
+        nobody, made = data.part(np.zeros(n, np.bool_)), Scores(scores[:0], scores, (0.0, float(n)))
+        rows = np.zeros(0, np.bool_), np.ones(n, np.bool_)
+        counted = made.limit(card, 50)
+        found = _for_next_run(counted, Blend(graph, graph.params), made, (nobody, data), rows)
+        assert np.isfinite(found.score) and counted.score <= found.score and found.lifted >= 1
+        together = next_run.oldest([next_run.Run(scores[:, 0], 120.0)]).limit(q)
+        assert np.isfinite(together) and np.isfinite(next_run.prediction([*np.split(scores[:, 0], len(factors))], 1, q))
+
+
+def test_an_oldest_run_of_a_few_windows_does_not_say_how_far_a_limit_may_be_raised() -> None:
+    rng, found = np.random.default_rng(0), []
+    for _ in range(50):
+        long, short = np.exp(rng.normal(0, 0.3, 400)), np.exp(rng.normal(0, 0.3, 24))
+        of_both = next_run.oldest([next_run.Run(short, 2.0), next_run.Run(long, 400.0)])
+        found.append((of_both.limit(0.9999), next_run.Run(short, 2.0).limit(0.9999)))
+    good, bad = np.median(found, axis=0)
+    assert good < 4 < 6 < bad
+    assert next_run.oldest([next_run.Run(long, 10.0), next_run.Run(9 * long, 400.0)]).apart == 10
 
 
 def test_pictures_and_files_that_scale_their_input_are_not_scaled_again() -> None:
