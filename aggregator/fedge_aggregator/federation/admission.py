@@ -28,10 +28,10 @@ def check(update: Update, node: str, federation: str, config: FederationConfig, 
             f"update is signed as {update.node} for {update.federation}, but came from {node} for {federation}"
         )
     averaged = update.codes if local is None else update.codes[~local]
-    saturated = np.count_nonzero(np.abs(averaged) == LIMIT) / max(update.codes.size, 1)
+    saturated = np.count_nonzero(np.abs(averaged) == LIMIT) / max(averaged.size, 1)
     if saturated > config.max_saturated:
         raise WireError(
-            f"update of {node}: {saturated:.1%} of its values are at the ends of the grid, expected at most "
+            f"update of {node}: {saturated:.1%} of its averaged values are at the ends of the grid, expected at most "
             f"{config.max_saturated:.1%}: did training diverge? Lower its learning rate, or raise max_saturated here"
         )
 

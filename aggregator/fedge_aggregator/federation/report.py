@@ -20,6 +20,7 @@ from ..rounds import central_privacy
 from ..rounds.average import DueRound, RoundResult
 from ..rounds.central_privacy import Privacy
 from ..rounds.contribution import Contribution
+from ..rounds.start_value import Start
 
 MAX_METRICS = 28  # a release has room for 32 figures, and four are of the round itself
 LARGEST = 1e12
@@ -52,8 +53,10 @@ def report(
         u.node: {"samples": u.samples, "staleness": u.staleness, "share": made.shares[u.node]} for u in due.updates
     }
     details = {"evaluation": evaluation, "nodes": nodes, "damping": made.damping, "serves": serves(left)}
-    if made.start_sites is not None:
-        details["start_value_of_sites"] = made.start_sites
+    if made.start is not None:
+        details["start_value_of_sites"] = made.start.sites
+        if not made.start.sites:
+            details["start_value_stays"] = _why_it_stays(made.start, len(due.updates), privacy is not None)
     if privacy:
         return central_privacy.figures(made.state.spent, privacy), details
     figures = {name: metric["median"] for name, metric in evaluation.items() if 2 * metric["nodes"] > len(left)}
@@ -61,6 +64,13 @@ def report(
     if mode == "asynchronous":
         figures["staleness"] = _median([u.staleness for u in left])
     return figures, details
+
+
+def _why_it_stays(start: Start, updates: int, private: bool) -> str:
+    """Why a release does not follow the sites' local tensors, in words for operators."""
+    if private:
+        return "there is privacy at the aggregator"
+    return f"too few offers: {start.offers} of {start.needed} needed, for {updates} updates"
 
 
 def serves(rows: Sequence[Contribution]) -> dict[str, int]:

@@ -87,7 +87,7 @@ class RoundResult:
     shares: dict[str, float]  # weights of the nodes in it, 0: left out; they add up to 1
     damping: float  # factor for staleness
     changes: tuple[str, ...]  # who entered or left quarantine, and why
-    start_sites: int | None = None  # that the start value of local tensors is the median of; None: the file's stays
+    start: Start | None = None  # how the start value of local tensors moves; None: the file's stays
 
 
 class _Combined(NamedTuple):
@@ -122,16 +122,17 @@ def average(how: Averaging, due: DueRound, state: RoundState, runner: Runner = L
         last_step=step if how.privacy is None and how.trust.action != "watch" else None,
     )
     result = RoundResult(step / due.grid, after, made.shares, made.damping, made.changes)
-    return result if how.local is None else _with_start(result, how.local, how.privacy, due)
+    return result if how.local is None else _with_start(result, how.local, how, due)
 
 
-def _with_start(result: RoundResult, local: Local, privacy: Privacy | None, due: DueRound) -> RoundResult:
+def _with_start(result: RoundResult, local: Local, how: Averaging, due: DueRound) -> RoundResult:
     """The same step, with what a release does with the tensors that stay at the sites."""
-    counts = [privacy is None and u.staleness == 0 and result.shares[u.node] > 0 for u in due.updates]
-    start: Start = start_value.follow(local, due.rows, [u.spread for u in due.updates], counts)
+    counts = [how.privacy is None and u.staleness == 0 and result.shares[u.node] > 0 for u in due.updates]
+    hostile = how.pipeline.hostile(len(due.updates))
+    start: Start = start_value.follow(local, due.rows, [u.spread for u in due.updates], counts, hostile)
     step = result.step.copy()
     step[local.mask] = start.step
-    return dataclasses.replace(result, step=step, start_sites=start.sites if local.shared else None)
+    return dataclasses.replace(result, step=step, start=start if local.shared else None)
 
 
 def _with_noise(how: Averaging, privacy: Privacy, due: DueRound, state: RoundState) -> _Combined:

@@ -3,9 +3,11 @@
 
 Honest sites differ in these tensors on purpose. So no rule, trust, norm or distance sees their columns: a round reads
 zeros there, whatever an update holds. Where the card says `local_start = "shared"`, the release's values follow the
-coordinate-wise median over the sites, each site alike: while fewer than half of them are hostile it is between what two
-honest sites have. Nothing of a median of fewer than `LEAST_SITES` sites is published, as it would show one of them to
-another. A stale update is left out: it says how far its site was from an older release.
+coordinate-wise median over the sites that offer theirs, each alike. A site that lacks a class, has privacy or is stale
+offers nothing, a hostile one always does. So the values move only if the offers are more than twice the updates that
+may be hostile, of all in the round: then it is between what two honest sites have. Nothing of a median of fewer than
+`LEAST_SITES` sites is published, as it would show one of them to another. A stale update is left out: it says how far
+its site was from an older release.
 
 Pure, and apart from what a round leaves to the next: no momentum, no error feedback. A site's next offer begins with
 the release as it then is.
@@ -40,7 +42,13 @@ class Start(NamedTuple):
     """How the release's values of these tensors move in a round."""
 
     step: Floats  # (mask.sum(),) in steps of the grid
-    sites: int  # whose offers it is the median of; 0: too few offered
+    offers: int  # sites whose offers count
+    needed: int  # offers without which the values stay
+
+    @property
+    def sites(self) -> int:
+        """Whose offers it is the median of; 0: the values stay."""
+        return self.offers if self.offers >= self.needed else 0
 
 
 def local_of(card: Card, names: Sequence[str], sizes: NDArray[np.int64]) -> Local | None:
@@ -84,18 +92,18 @@ class AveragedRows:
         return block
 
 
-def follow(local: Local, rows: Rows, spreads: Sequence[Floats], counts: Sequence[bool]) -> Start:
+def follow(local: Local, rows: Rows, spreads: Sequence[Floats], counts: Sequence[bool], hostile: int) -> Start:
     """How the release's values follow the sites'.
 
-    rows: codes as they came, on the newest grid; spreads: (T,) of each; counts: which updates are trusted and fresh.
+    rows: codes as they came, on the newest grid; spreads: (T,) of each; counts: which updates are trusted and fresh;
+    hostile: how many of all these updates may be so.
     """
-    still = np.zeros(int(local.mask.sum()), np.float32)
-    if not local.shared:
-        return Start(still, 0)
-    chosen = [i for i, spread in enumerate(spreads) if counts[i] and offers(spread, local.tensors)]
-    if len(chosen) < LEAST_SITES:
-        return Start(still, 0)
-    return Start(_medians(rows, chosen, local.mask), len(chosen))
+    counted = [i for i, spread in enumerate(spreads) if counts[i] and offers(spread, local.tensors)]
+    chosen = counted if local.shared else []
+    needed = max(LEAST_SITES, 2 * hostile + 1)
+    if len(chosen) < needed:
+        return Start(np.zeros(int(local.mask.sum()), np.float32), len(chosen), needed)
+    return Start(_medians(rows, chosen, local.mask), len(chosen), needed)
 
 
 def grid_spreads(local: Local | None, spreads: Sequence[Floats], steps: Floats) -> list[Floats]:

@@ -148,4 +148,4 @@ class Plain:
     def _start(self, local: start_value.Local) -> Floats:
         """How what a new site starts from follows the sites, in steps of the grid."""
         rows, spreads = MemoryRows([u.codes for u in self._updates]), [u.spread for u in self._updates]
-        return start_value.follow(local, rows, spreads, [True] * len(spreads)).step
+        return start_value.follow(local, rows, spreads, [True] * len(spreads), hostile=0).step

@@ -82,7 +82,7 @@ def test_gateway_revoked_after_it_was_let_in_stores_nothing(make_bench: MakeBenc
 
 def test_saturated_update_is_refused_with_the_share_and_the_key(make_bench: MakeBench) -> None:
     made = make_bench("max_saturated = 0.5\n")
-    with pytest.raises(RefusedError, match=r"100\.0% of its values .* at most 50\.0%.*max_saturated"):
+    with pytest.raises(RefusedError, match=r"100\.0% of its averaged values .* at most 50\.0%.*max_saturated"):
         made.send("a", code=LIMIT)
     half = np.where(np.arange(P) < P // 2, -LIMIT, 3).astype(np.int8)
     assert made.send("a", codes=half)

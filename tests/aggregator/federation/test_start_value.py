@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fedge_models.errors import RefusedError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.trainable import TrainableGraph
@@ -103,13 +104,17 @@ def test_two_sites_that_offer_are_too_few_and_what_they_have_is_not_published(ma
         made.send("c", codes=np.zeros(len(MASK), np.int8), spread=SILENT)
         made.step("abc")
     assert (made.federation.current.weights[MASK] == GRAPH.params[MASK]).all()
-    assert made.store.releases.listed("f")[-1].details["start_value_of_sites"] == 0
+    details = made.store.releases.listed("f")[-1].details
+    assert details["start_value_of_sites"] == 0
+    assert details["start_value_stays"] == "too few offers: 2 of 3 needed, for 3 updates"
+    assert "2 of 3 needed" in made.cli("release", "show", "f")
 
 
 def test_privacy_at_the_aggregator_publishes_no_start_value(make_bench: MakeBench) -> None:
     keys = "quorum = 2\n[federation.f.privacy]\nclip = 1.0\nnoise_multiplier = 2.0\nepsilon = 50.0\ndelta = 1e-3\n"
     made = make_bench(keys, model=SHARED)
     assert (play(made, honest(-0.7, 0.6, 0.1), 2) == GRAPH.params[MASK]).all()
+    assert "privacy" in made.store.releases.listed("f")[-1].details["start_value_stays"]
 
 
 def test_offers_at_the_end_of_the_grid_are_no_reason_to_refuse_an_update(make_bench: MakeBench) -> None:
@@ -117,3 +122,10 @@ def test_offers_at_the_end_of_the_grid_are_no_reason_to_refuse_an_update(make_be
     codes = np.where(MASK, LIMIT, 5).astype(np.int8)
     assert np.mean(np.abs(codes) == LIMIT) > 0.05
     assert made.send("a", codes=codes)
+
+
+def test_saturated_update_is_refused_where_most_of_the_model_stays_at_the_sites(make_bench: MakeBench) -> None:
+    made = make_bench("quorum = 2\n", model=SHARED)
+    assert np.mean(MASK) > 0.02  # so that all that is averaged is less than 98 % of the codes
+    with pytest.raises(RefusedError, match=r"100\.0% of its averaged values"):
+        made.send("a", codes=np.where(MASK, 0, LIMIT).astype(np.int8))

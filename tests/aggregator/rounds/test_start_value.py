@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +102,15 @@ def test_start_value_has_no_momentum_and_leaves_none(optimizer: str) -> None:
     for release in (1, 2, 3):
         rows = some(5, release)
         made = average(config, due(rows, release=release), state)
-        assert (start_of(made) == np.median(rows[:, local().mask], axis=0)).all() and made.start_sites == 5
+        assert (
+            (start_of(made) == np.median(rows[:, local().mask], axis=0)).all()
+            and made.start is not None
+            and made.start.sites == 5
+        )
         state = made.state
     assert state.last_step is not None and (state.last_step[local().mask] == 0).all()
     still = average(config, due(some(5), spread=NO_OFFER), state)
-    assert (start_of(still) == 0).all() and still.start_sites == 0
+    assert (start_of(still) == 0).all() and still.start is not None and still.start[1:] == (0, 3)
 
 
 def test_honest_sites_with_opposite_tensors_of_their_own_are_not_quarantined() -> None:
@@ -128,23 +133,65 @@ def test_hostile_sites_with_extreme_tensors_move_the_start_only_within_the_hones
     order.shuffle(said)
     rows = np.zeros((len(said), D), np.int8)
     rows[:, local().mask] = np.array(said)[:, None]
-    made = follow(local(), MemoryRows(list(rows)), [OFFER] * len(said), [True] * len(said))
+    made = follow(local(), MemoryRows(list(rows)), [OFFER] * len(said), [True] * len(said), len(hostile))
     assert made.sites == len(said)
     assert (min(honest) <= made.step).all() and (made.step <= max(honest)).all()
 
 
+def few_offers(hostile: int, honest: int, of: int) -> DueRound:
+    """A round in which hostile sites offer extremes, few honest ones offer theirs, and the rest lacks a class."""
+    rows = some(of)
+    rows[:, local().mask] = 0
+    rows[:hostile, local().mask] = LIMIT
+    rows[hostile : hostile + honest, local().mask] = np.arange(honest)[:, None]
+    round_ = due(rows)
+    silent = [u._replace(spread=NO_OFFER) for u in round_.updates[hostile + honest :]]
+    return dataclasses.replace(round_, updates=[*round_.updates[: hostile + honest], *silent])
+
+
+@pytest.mark.parametrize("rule", TABLES, ids=lambda t: str(t["name"]))
+def test_two_hostile_of_twelve_do_not_choose_the_start_value_where_most_honest_sites_offer_nothing(
+    rule: dict[str, Any],
+) -> None:
+    rule = rule | ({"byzantine": 0.3} if "byzantine" in rule else {})  # three of twelve, as where nothing is stated
+    taken = average(how(rule, local=local()), few_offers(2, 1, 12), RoundState())
+    assert (start_of(taken) == 0).all() and taken.start is not None and taken.start[1:] == (3, 7)
+    assert average(how(rule, local=local()), few_offers(2, 4, 12), RoundState()).start[1:] == (6, 7)  # type: ignore[index]
+    made = average(how(rule, local=local()), few_offers(2, 5, 12), RoundState())
+    assert made.start is not None and made.start.sites == 7 and (start_of(made) == 3).all()  # an honest site's
+
+
+@pytest.mark.parametrize(
+    ("rule", "mixing", "expected"),
+    [
+        ({"name": "fedavg"}, None, [0, 1, 1, 2, 3]),
+        ({"name": "median"}, None, [0, 1, 1, 2, 3]),
+        ({"name": "trimmed_mean", "byzantine": 2}, None, [2, 2, 2, 2, 2]),
+        ({"name": "trimmed_mean", "byzantine": 0.3}, None, [0, 1, 1, 2, 3]),  # also of so few that it trims none
+        ({"name": "median"}, {"name": "nearest_neighbour_mixing", "byzantine": 0.4}, [1, 1, 2, 2, 4]),
+    ],
+)
+def test_hostile_updates_are_those_that_the_configuration_states(
+    rule: dict[str, Any], mixing: dict[str, Any] | None, expected: list[int]
+) -> None:
+    pipeline = build_pipeline(rule, mixing, "test", "")
+    assert [pipeline.hostile(n) for n in (3, 4, 6, 7, 12)] == expected
+
+
 def test_start_value_is_of_three_sites_or_more_that_offer_on_the_newest_release_and_are_trusted() -> None:
     rows, spreads = MemoryRows(list(some(4))), [OFFER, OFFER, OFFER, NO_OFFER]
-    assert follow(local(), rows, spreads, [True] * 4).sites == 3
+    assert follow(local(), rows, spreads, [True] * 4, 1).sites == 3
     for two in ([True, True, False, True], [True, False, True, False]):
-        found = follow(local(), rows, spreads, two)
+        found = follow(local(), rows, spreads, two, 0)
         assert found.sites == 0 and (found.step == 0).all()
-    assert follow(local()._replace(shared=False), rows, [OFFER] * 4, [True] * 4).sites == 0
+    assert follow(local()._replace(shared=False), rows, [OFFER] * 4, [True] * 4, 1).sites == 0
     stale = average(how(local=local()), due(some(5), staleness=1), RoundState())
-    assert stale.start_sites == 0 and (start_of(stale) == 0).all() and (stale.step != 0).any()
+    assert (
+        stale.start is not None and stale.start.sites == 0 and (start_of(stale) == 0).all() and (stale.step != 0).any()
+    )
     noisy = Privacy(clip=1.0, noise_multiplier=2.0, epsilon=50.0, delta=1e-3)
     secret = average(how(local=local(), privacy=noisy), due(some(5)), RoundState())
-    assert secret.start_sites == 0 and (start_of(secret) == 0).all()
+    assert secret.start is not None and secret.start.sites == 0 and (start_of(secret) == 0).all()
 
 
 def test_columns_that_rules_do_not_see_are_the_same_in_a_file_and_in_parts(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .mixing import Mixing
-from .rule import HALF, Rule
+from .rule import HALF, Rule, stated
+
+USUAL_SHARE = 0.3  # of hostile updates, where neither rule nor mixing states any: that of the default rule
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class Pipeline:
     def holds(self, n: int) -> int:
         """Against how many hostile updates of n it holds, by its rule."""
         return self.rule.holds(n)
+
+    def hostile(self, n: int) -> int:
+        """How many of n updates may be hostile by the configuration: the most that rule or mixing states."""
+        given = [getattr(part, "byzantine", None) for part in (self.rule, self.mixing)]
+        return max((stated(f, n) for f in given if f is not None), default=stated(USUAL_SHARE, n))
 
     def require(self, n: int) -> None:
         """Raise ValueError, with the number needed, for too few updates; a round waits for enough."""

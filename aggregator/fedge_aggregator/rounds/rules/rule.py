@@ -126,9 +126,12 @@ def hostile(byzantine: Byzantine, n: int, times: int, more: int) -> int:
 
     Rounded up, 0.3 of five updates would cut 40 % off each end, and of three leave the median.
     """
-    return (
-        byzantine if isinstance(byzantine, int) else max(0, min(math.floor(byzantine * n + 1e-9), (n - more) // times))
-    )
+    return byzantine if isinstance(byzantine, int) else max(0, min(stated(byzantine, n), (n - more) // times))
+
+
+def stated(byzantine: Byzantine, n: int) -> int:
+    """f of n rows as configured, a share rounded down, whatever a rule can hold."""
+    return byzantine if isinstance(byzantine, int) else math.floor(byzantine * n + 1e-9)
 
 
 def squared_distances(gram: Gram) -> NDArray[np.float64]:
