@@ -137,10 +137,11 @@ class App:
             self.federation(name)  # one whose model came after the start has no round yet, and is waited for
         with self._lock:
             federations = list(self._federations.values())
+        silent = self._calls.silent_for()
         return {
             "uptime_s": round(time.monotonic() - self._started, 1),
             "address": self.address,
-            "federations": {f.name: f.status(time.time(), self._active(f)) for f in federations},
+            "federations": {f.name: f.status(time.time(), self._active(f), silent) for f in federations},
         }
 
     def _active(self, federation: Federation) -> set[str]:

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import logging
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -78,6 +78,7 @@ class Federation:
         self._verified = VerifiedUpdates()
         self._refusals, self._refusing = admission.Refusals(), threading.Lock()
         self._idle: dict[str, Idle] = {}  # node -> why it sends no update
+        self._older: dict[str, int] = {}  # node -> the release that serves there, as it refused a newer one
         self._warned = 0  # release after which the log says that too few nodes take part for the rule
 
     @property
@@ -111,6 +112,18 @@ class Federation:
         """Why members send no update, by what they said last."""
         said = self._idle.copy()
         return {node: said[node].value for node in self._store.members(self.name) if node in said}
+
+    def note_serves(self, node: str, older: int | None) -> None:
+        """Note which older release serves at a node, as it refused the newest that it has; None: it serves that."""
+        if older is not None:
+            self._older[node] = older
+        else:
+            self._older.pop(node, None)
+
+    def older(self) -> dict[str, int]:
+        """Members that refused the newest release they have, and the release that serves there, by their last call."""
+        said = self._older.copy()
+        return {node: said[node] for node in self._store.members(self.name) if node in said}
 
     def asks(self, node: str) -> bool:
         """Whether the node should train in the open round."""
@@ -163,8 +176,8 @@ class Federation:
                 self._chain.renew(now)
             return opened.next_check(now)
 
-    def status(self, now: float, active: Collection[str]) -> dict[str, Any]:
-        """The federation on the operator's status page."""
+    def status(self, now: float, active: Collection[str], silent: Mapping[str, float] | None = None) -> dict[str, Any]:
+        """The federation on the operator's status page; silent: how long nodes that were heard from are silent, s."""
         opened, header, pin = self.round(), self.current.header, self._store.releases.pin(self.name)
         newest = self._store.releases.find(self.name, header.version)
         idle = self.idle()
@@ -185,7 +198,7 @@ class Federation:
             "evaluation": newest[0].details.get("evaluation", {}) if newest else {},
             "updates": len(opened.arrivals),
             "needs": max(self.limits.quorum, self.minimum),
-            "waiting": self._waiting(opened, now, active),
+            "waiting": self._waiting(opened, now, active, silent),
             "holds": self.how.pipeline.holds(expected),
             "in_a_round": expected,
             "holds_least": self.how.pipeline.holds(least),
@@ -195,6 +208,7 @@ class Federation:
             "asked": sorted(opened.asked) if self.limits.sampled else None,
             "active": sorted(active),
             "idle": idle,
+            "serves_older": self.older(),
             "statistics": self.statistics.status(now),
         }
 
@@ -288,14 +302,16 @@ class Federation:
             self._warned = opened.version
         return opened
 
-    def _waiting(self, opened: Round, now: float, active: Collection[str]) -> str:
+    def _waiting(
+        self, opened: Round, now: float, active: Collection[str], silent: Mapping[str, float] | None = None
+    ) -> str:
         """Why there is no next release yet, in words for the operator."""
         pin = self._store.releases.pin(self.name)
         pinned = f"pinned by {pin.operator}: updates are collected, but no release is made; " if pin else ""
         if why := self._why_stopped():
             return pinned + why
         rule = f"rule {self.how.name}"
-        return pinned + opened.waiting_for(now, active, self._least(opened), rule)
+        return pinned + opened.waiting_for(now, active, self._least(opened), rule, silent)
 
     def _finish(self, opened: Round, now: float) -> bool:
         """Average and publish; False when a damaged update was deleted: without it the round may not be due."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hmac
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -159,8 +159,18 @@ class Round:
         coming = [t for t in (self.deadline(), *turns) if now < t < math.inf]
         return min(coming) - now if coming else None
 
-    def waiting_for(self, now: float, active: Collection[str], minimum: int, rule: str = "the rule") -> str:
-        """Why the round is not due, in words for the operator."""
+    def waiting_for(
+        self,
+        now: float,
+        active: Collection[str],
+        minimum: int,
+        rule: str = "the rule",
+        silent: Mapping[str, float] | None = None,
+    ) -> str:
+        """Why the round is not due, in words for the operator.
+
+        silent: how long nodes that were heard from since the start are silent, s; None: it is not known who was.
+        """
         have, there = len(self.arrivals), set(active) | set(self.arrivals)
         if len(there) < minimum:
             return (
@@ -168,7 +178,7 @@ class Round:
                 f"{minimum - len(there)} more; invite nodes or choose another rule"
             )
         missing = sorted((set(self.asked) if self.config.sampled else set(active)) - set(self.arrivals))
-        return f"{self._progress(now, have, active, minimum)}; not heard from: {', '.join(missing) or 'nobody'}"
+        return "; ".join([self._progress(now, have, active, minimum), *_missing(missing, silent)])
 
     def _progress(self, now: float, have: int, active: Collection[str], minimum: int) -> str:
         least, full = max(self.config.quorum, minimum), self.needed(active, minimum)
@@ -189,6 +199,16 @@ class Round:
 
     def _draw(self, node: str) -> bytes:
         return hmac.digest(self.secret, f"{self.federation}/{self.version}/{node}".encode(), "sha256")
+
+
+def _missing(nodes: Sequence[str], silent: Mapping[str, float] | None) -> list[str]:
+    """Say whose update has not come, and apart who was not even heard from."""
+    if silent is None:
+        return [f"no update in this round from: {', '.join(nodes)}"] if nodes else []
+    heard = [f"{node} ({silent[node]:.0f} s ago)" for node in nodes if node in silent]
+    unheard = [node for node in nodes if node not in silent]
+    said = [f"heard, but no update in this round: {', '.join(heard)}"] if heard else []
+    return said + ([f"not heard from since the start: {', '.join(unheard)}"] if unheard else [])
 
 
 def staleness_weight(staleness: int, exponent: float) -> float:

@@ -145,11 +145,14 @@ def test_unreachable_aggregator_says_so(aggregator: RunningAggregator) -> None:
 
 
 def test_status_and_metrics_tell_of_the_round(aggregator: RunningAggregator) -> None:
-    aggregator.enrol("a")
+    a = aggregator.enrol("a")
     status = aggregator.app.status()["federations"]
     assert set(status) == {"pumps", "fans"} and status["pumps"]["release"] == 1
     assert "0 of 1 updates: fewer nodes take part than the quorum of 2" in status["pumps"]["waiting"]
-    assert "not heard from: a" in status["pumps"]["waiting"]
+    assert "not heard from since the start: a" in status["pumps"]["waiting"]
+    with closing(Uplink(a)) as link:
+        link.fetch_release("pumps", 1, 1 << 20)
+    assert "heard, but no update in this round: a (0 s ago)" in aggregator.app.status()["federations"]["pumps"]["waiting"]
 
 
 def test_metrics_are_those_of_the_moment(aggregator: RunningAggregator) -> None:

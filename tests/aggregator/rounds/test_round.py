@@ -53,8 +53,16 @@ def test_a_federation_smaller_than_its_quorum_goes_on_when_all_are_in() -> None:
 def test_a_federation_smaller_than_its_quorum_says_that_all_of_its_nodes_end_the_round() -> None:
     reason = started("a").waiting_for(1002, "ab", 1)
     assert reason.startswith("1 of 2 updates: fewer nodes take part than the quorum of 3")
-    assert reason.endswith("not heard from: b")
+    assert reason.endswith("no update in this round from: b")
     assert "1 of at least 3" in started("a").waiting_for(1002, "abc", 1)
+
+
+def test_a_node_that_calls_and_sends_no_update_is_told_from_one_that_is_silent() -> None:
+    reason = started("a").waiting_for(1002, "abcd", 1, silent={"a": 40.0, "b": 1.2, "d": 300.0})
+    assert reason.endswith(
+        "; heard, but no update in this round: b (1 s ago), d (300 s ago); not heard from since the start: c"
+    )
+    assert "not heard" not in started("a").waiting_for(1002, "ab", 1, silent={"b": 0.0})
 
 
 def test_an_outage_in_which_nobody_is_heard_ends_no_round_below_its_quorum() -> None:
