@@ -160,6 +160,11 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
             {k: v["decided_by_one"] for k, v in status["models"].items()},
         ),
         (
+            "releases_refused",
+            "Releases that the canary refused since the start, by model",
+            {k: v["refused"]["total"] for k, v in status["models"].items()},
+        ),
+        (
             "own_trainings",
             "Trainings of this site's own model since the start, by model",
             {k: v["own"]["trainings"] for k, v in status["models"].items()},
@@ -380,6 +385,11 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
             "release_age_seconds",
             "Since the release that decides was made; none while a clock makes it unknown, by model",
             {k: v["age"]["release_s"] for k, v in models.items() if v["age"]["release_s"] is not None},
+        ),
+        (
+            "releases_refused_in_a_row",
+            "Of them, how many since the last release that serves, by model; 0: the newest serves",
+            {k: v["refused"]["in_a_row"] for k, v in models.items()},
         ),
         (
             "own_age_seconds",

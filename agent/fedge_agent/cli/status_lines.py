@@ -137,6 +137,7 @@ def _model(entry: dict[str, Any]) -> Line:
         serves += f", {names(_left(left))} left to the release for want of samples"
     if n := entry["decided_by_one"]:
         serves += f", {counted(n, 'window')} decided by one of the two, as the other overflowed"
+    serves += f"; {text}" if (text := entry["refused"]["text"]) and text != entry["problem"] else ""
     serves += STARTS.get(entry["start_value"], "")
     privacy = _privacy(entry["privacy"]) if entry["privacy"] else ""
     wild = f", {entry['left_out']} wild ones left out" if entry["left_out"] else ""

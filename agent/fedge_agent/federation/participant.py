@@ -55,6 +55,7 @@ from ..samples.event_book import EventBook
 from ..samples.reservoir import Reservoir
 from ..samples.store import SampleStore
 from .identity import Identity
+from .refused import RefusedReleases
 from .statistics import StatisticsPart
 from .uplink import Uplink
 
@@ -107,7 +108,7 @@ class Participant:
     ) -> None:
         self.name, self.config = name, config
         self.problem: str | None = None
-        self.refused: dict[int, str] = {}  # release -> why the canary refused it
+        self.refused = RefusedReleases()
         self.trainings: list[dict[str, Any]] = []  # the last few
         self._contact: float | None = None  # with the aggregator, monotonic s
         self.restored = threading.Event()  # the model stored here serves, if there was one
@@ -178,9 +179,11 @@ class Participant:
     def status(self) -> dict[str, Any]:
         """For the status page."""
         update, privacy = self._spool.update(self.name), self.config.privacy
+        serves, head = self.serving.release if self.serving else None, self._head.header.version if self._head else None
+        refused = self.refused.status(head, serves)
         return {
-            "release": self.serving.release if self.serving else None,
-            "head": self._head.header.version if self._head else None,
+            "release": serves,
+            "head": head,
             "threshold": self._threshold(),
             "fine_tuned": self.model.tuned,
             "own_share": self.model.own_share,
@@ -203,7 +206,8 @@ class Participant:
             "samples_without_label": self.model.without_label,
             "doubtful_channels": self.model.doubtful,
             "trainings": self.trainings,
-            "refused_releases": {str(k): v for k, v in self.refused.items()},
+            "refused_releases": {str(k): v for k, v in self.refused.why.items()},
+            "refused": refused,
             "update": None
             if update is None
             else {"base": update.base, "sequence": update.sequence, "outcome": update.outcome or "waiting"},
@@ -212,7 +216,7 @@ class Participant:
             "statistics": self.statistics.status(),
             "reachable": self._reachable,
             "contact_age_s": None if self._contact is None else round(time.monotonic() - self._contact, 1),
-            "problem": self.problem or self._worker.problem,
+            "problem": self.problem or self._worker.problem or refused["problem"],
         }
 
     def _calibration(self) -> dict[str, Any] | None:
@@ -241,6 +245,13 @@ class Participant:
         """Of why there is no update, what the aggregator may know: with privacy nothing that depends on samples."""
         idle = self._idle()
         return None if self.config.privacy and idle in OF_DATA else idle
+
+    def _older(self) -> int | None:
+        """The older release that serves, as the newest was refused; with privacy not said, as it depends on samples."""
+        serving, head = self.serving, self._head
+        if self.config.privacy or serving is None or head is None or serving.release >= head.header.version:
+            return None
+        return serving.release
 
     def _idle(self) -> Idle | None:
         """Why there is no update of this gateway; None: there is or will be one, or it is not asked."""
@@ -355,6 +366,7 @@ class Participant:
             self._schedule.trained_base = pending.base
             self._schedule.failed = (pending.outcome or "").startswith(REFUSED) and not self.config.privacy
         self.model.restore(self._head)
+        self.refused.restored(self._head.header.version if self._head else None)
         if self.model.has_own:  # a restart is no reason to train it again
             version = self._head.header.version if self._head else 0
             self._alone.trained(version, self.model.total, time.monotonic())
@@ -441,7 +453,8 @@ class Participant:
                 "is started again: restart it"
             )
         have = self._head.header.version if self._head else 0
-        message = self._uplink.fetch_release(self.name, have, self.model.longest_release(), self._said())
+        cap = self.model.longest_release()
+        message = self._uplink.fetch_release(self.name, have, cap, self._said(), self._older())
         if message is None:
             return
         release = self.model.verify(message, self._identity.release_key, self._head, time.time())
@@ -450,8 +463,10 @@ class Participant:
         try:
             self.model.try_release(release)
         except ReleaseError as e:
-            self.refused = {**dict(list(self.refused.items())[-9:]), release.header.version: str(e)}
+            self.refused.note(release.header.version, str(e), time.monotonic())
             logger.warning("model %s: %s", self.name, e)
+        else:
+            self.refused.accepted()
 
     def _learn(self) -> None:
         """Train if it is due: with an update where one is wanted and allowed, else the site's own model alone."""

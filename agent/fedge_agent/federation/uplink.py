@@ -45,12 +45,15 @@ class Uplink:
         _, body = self._call("GET", f"/v1/federations/{federation}/model", None, MAX_MODEL_BYTES)
         return body
 
-    def fetch_release(self, federation: str, have: int, cap: int, idle: Idle | None = None) -> bytes | None:
+    def fetch_release(
+        self, federation: str, have: int, cap: int, idle: Idle | None = None, serves: int | None = None
+    ) -> bytes | None:
         """Fetch the newest release; None when its version is `have`. Raises WireError over `cap` bytes.
 
-        idle: why this gateway sends no update.
+        idle: why this gateway sends no update; serves: the older release that decides here, as it refused `have`.
         """
         path = f"/v1/federations/{federation}/release?have={have}" + (f"&idle={idle.value}" if idle else "")
+        path += f"&serves={serves}" if serves is not None else ""
         status, body = self._call("GET", path, None, cap, federation)
         return None if status == 304 else body
 

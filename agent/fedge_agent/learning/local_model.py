@@ -345,6 +345,8 @@ class LocalModel:
         found = replace(found, complete=complete(model.graph, data.y))
         if self.own_share is not None:  # said to the aggregator: how little a site needs its releases
             found.before["own_share"] = self.own_share
+        if (served := model.weights.release) is not None and served.header.version != base.header.version:
+            found.before["serves"] = float(served.header.version)  # the canary refused the base
         found.before.update(reported(self.intervals, model.graph.card.targets))
         return found
 

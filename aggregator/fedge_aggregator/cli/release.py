@@ -185,6 +185,7 @@ def _sites(row: ReleaseRow, as_json: bool) -> dict[str, Any]:
 
 
 def _serves(row: ReleaseRow) -> dict[str, Any]:
-    """At how many sites mostly the release decides, or mostly their own model, if any says so."""
+    """At how many sites mostly the release decides, an older one, or mostly their own model, if any says so."""
     told = row.details.get("serves", {})
-    return {"decides at sites": told} if told.get("release") or told.get("own model") else {}
+    said = any(count for name, count in told.items() if name != "not said")
+    return {"decides at sites": told} if said else {}

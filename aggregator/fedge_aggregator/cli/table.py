@@ -59,6 +59,14 @@ def idle_words(said: Mapping[str, str]) -> str:
     return ", ".join(f"{node} ({idle.WORDS[idle.Idle(why)]})" for node, why in said.items())
 
 
+def older_words(said: Mapping[str, int]) -> str:
+    """Which older release serves at nodes that refused the newest, in words: "gw-3 (release 33 serves there)"."""
+    return ", ".join(
+        f"{node} ({f'release {version} serves' if version else 'its model file serves'} there)"
+        for node, version in said.items()
+    )
+
+
 def _cell(key: str, value: Any) -> str:
     if value is None:
         return "-"

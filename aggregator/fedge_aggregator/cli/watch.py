@@ -20,7 +20,7 @@ from ..config.schema import STATUS_FILE
 from ..rounds.rules.rule import FEWEST
 from ..store.audit import KINDS
 from .common import NO_MODEL, config_option, json_option, with_entries
-from .table import idle_words, metric_line, show
+from .table import idle_words, metric_line, older_words, show
 
 
 @click.command()
@@ -39,6 +39,8 @@ def status(as_json: bool, config_path: Path) -> None:
         click.echo(f"  {_holds(entry)}")
         if entry["idle"]:
             click.echo(f"  no update from {idle_words(entry['idle'])}")
+        if entry["serves_older"]:
+            click.echo(f"  refused the newest release: {older_words(entry['serves_older'])}")
         for metric, summary in entry["evaluation"].items():
             click.echo(f"  {metric_line(metric, summary)}")
         click.echo(f"  {_statistics(name, entry['statistics'])}")

@@ -26,6 +26,7 @@ MAX_METRICS = 28  # a release has room for 32 figures, and four are of the round
 LARGEST = 1e12
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 OWN_SHARE = "base_own_share"  # how much a site's own model counts beside the release in what decides there
+OLDER = "base_serves"  # only of a site that refused the base of its update: the release that serves there
 ERRORS = ("loss", "rmse", "mae", "own", "unit")  # metrics where less is better; of all others more is
 
 
@@ -35,7 +36,7 @@ def evaluate(rows: Sequence[Contribution]) -> dict[str, dict[str, Any]]:
     Spread is the median distance from the median: one site cannot move it far either. `base_…` is of the release that
     the nodes trained on, `local_…` of what each made of it. Of too many metrics those that most sites report stay.
     """
-    counts = Counter(name for row in rows for name in row.metrics if NAME.fullmatch(name))
+    counts = Counter(name for row in rows for name in row.metrics if name != OLDER and NAME.fullmatch(name))
     known = sorted(counts, key=lambda name: (-counts[name], name))[:MAX_METRICS]
     return {name: _metric(name, rows) for name in sorted(known)}
 
@@ -74,10 +75,21 @@ def _why_it_stays(start: Start, updates: int, private: bool) -> str:
 
 
 def serves(rows: Sequence[Contribution]) -> dict[str, int]:
-    """How many sites say that mostly the release decides there, mostly their own model, or nothing of it."""
-    told = [row.metrics.get(OWN_SHARE) for row in rows]
-    mostly_own = sum(share is not None and share > 1 / 2 for share in told)
-    return {"release": len(told) - told.count(None) - mostly_own, "own model": mostly_own, "not said": told.count(None)}
+    """How many sites say that mostly the base of their update decides there, an older release that they serve as they
+    refused that, mostly their own model, or nothing of it."""
+    found = Counter(map(_decides, rows))
+    older = {"older release": found["older release"]} if found["older release"] else {}
+    return {"release": found["release"], **older, **{name: found[name] for name in ("own model", "not said")}}
+
+
+def _decides(row: Contribution) -> str:
+    """What mostly decides at a site, by what it says."""
+    share = row.metrics.get(OWN_SHARE)
+    if share is not None and share > 1 / 2:
+        return "own model"
+    if OLDER in row.metrics:
+        return "older release"
+    return "not said" if share is None else "release"
 
 
 def lower_is_better(name: str) -> bool:

@@ -217,6 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
             found = federation.statistics.body_for(node.name, int(have))
             return (304, "", b"", {}) if found is None else (200, "application/cose", found, {})
         federation.note_idle(node.name, idle.parse(parse_qs(url.query).get("idle", [""])[0]))
+        federation.note_serves(node.name, _version(parse_qs(url.query).get("serves", [""])[0]))
         body = federation.body_for(int(have))
         etag = {"ETag": f'"{federation.current.header.version}"'}
         if not federation.asks(node.name):
@@ -294,6 +295,11 @@ def _refusal(error: FedgeError) -> Answer:
     code = next((code for kind, code in codes if isinstance(error, kind)), 422)
     last = {"last_sequence": error.last} if isinstance(error, ReplayError) else {}
     return code, "application/json", _error(str(error), **last), {"Retry-After": "30"} if code == 503 else {}
+
+
+def _version(word: str) -> int | None:
+    """A release's version in a query; None for anything else."""
+    return int(word) if word.isascii() and word.isdigit() and len(word) <= 16 else None
 
 
 def _error(reason: str, **more: int) -> bytes:

@@ -104,6 +104,15 @@ def test_what_becomes_of_tensors_that_stay_here_is_said(status: dict[str, Any]) 
     assert ", offers none of its own tensors as the start of new sites, as it has not met every class," in said[3]
 
 
+def test_a_refused_release_is_in_the_text_and_a_problem_where_it_lasts(status: dict[str, Any]) -> None:
+    table = copy.deepcopy(status)
+    text = "refused release 36: held-back loss 0.067 against 0.053 of release 33, which remains in service; 3 in a row"
+    for problem in (None, text):
+        table["models"]["m"] |= {"refused": {"text": text}, "problem": problem, "release": 33, "waits_for": None}
+        [line] = [found for found in lines(table, Path("gw.toml")) if found.text.startswith("model m")]
+        assert str(line).count(text) == 1 and line.problems == ((problem,) if problem else ())
+
+
 def test_what_the_own_model_knows_nothing_of_is_named(status: dict[str, Any]) -> None:
     table = copy.deepcopy(status)
     left = {"broken": 1.0, "worn": 0.05}

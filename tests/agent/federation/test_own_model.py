@@ -103,7 +103,7 @@ class NotAsked:
     def keep_certificate(self, now: float) -> None:
         """It lasts."""
 
-    def fetch_release(self, name: str, have: int, longest: int, idle: object = None) -> None:
+    def fetch_release(self, name: str, have: int, longest: int, idle: object = None, serves: object = None) -> None:
         """There is none."""
 
     def asked(self, name: str) -> bool:

@@ -13,6 +13,7 @@ from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig, Train
 from fedge_agent.durable.releases import ChainStore
 from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import REFUSED, Participant
+from fedge_agent.federation.refused import MANY
 from fedge_agent.health import Latency
 from fedge_agent.learning.carry_over import CarryOver
 from fedge_agent.machines.asset import Asset
@@ -181,7 +182,7 @@ class Refusing:
         self.got.append(decode_update(body, KEY.public_key(), self.site.graph.sizes))
         raise WireError("did training diverge? Lower its learning rate")
 
-    def fetch_release(self, federation: str, have: int, cap: int, idle: object = None) -> None:
+    def fetch_release(self, federation: str, have: int, cap: int, idle: object = None, serves: object = None) -> None:
         """None is newer."""
 
     def asked(self, federation: str) -> bool:
@@ -254,7 +255,9 @@ class Publishing:
     def keep_certificate(self, now: float) -> None:
         """It lasts."""
 
-    def fetch_release(self, federation: str, have: int, cap: int, idle: object = None) -> bytes | None:
+    def fetch_release(
+        self, federation: str, have: int, cap: int, idle: object = None, serves: object = None
+    ) -> bytes | None:
         return self._body if have < self._version else None
 
     def asked(self, federation: str) -> bool:
@@ -269,13 +272,80 @@ def test_a_release_that_is_clearly_worse_here_never_serves(at_end: AtEnd, tmp_pa
     new = msgspec.structs.replace(old, version=4, previous=site.head.hash, weights=weights_hash(weights), expires=2**40)
     made = site.participant(uplink=Publishing(Release(new, header_hash(new), weights)))
     made.start()
-    until(lambda: made.refused or made.status()["release"] == 4, made.status)
+    until(lambda: made.refused.total or made.status()["release"] == 4, made.status)
     made.stop()
     assert made.serving is not None
     assert made.serving.release == (3 if worse else 4)
-    assert list(made.refused) == ([4] if worse else [])
+    status = made.status()
+    assert list(status["refused_releases"]) == (["4"] if worse else [])
+    assert status["refused"]["in_a_row"] == worse
     if worse:
-        assert "of release 3, which remains in service" in made.refused[4]
+        assert "of release 3, which remains in service" in status["refused"]["text"]
+
+
+class Bad:
+    """An aggregator whose releases say one class of everything, unless `good`; it notes what serves here."""
+
+    def __init__(self, head: Release) -> None:
+        self.head, self.last, self.good, self.said = head, head.hash, False, list[int | None]()
+
+    def keep_certificate(self, now: float) -> None:
+        """It lasts."""
+
+    def fetch_release(
+        self, federation: str, have: int, cap: int, idle: object = None, serves: int | None = None
+    ) -> bytes | None:
+        self.said.append(serves)
+        weights = self.head.weights.copy()
+        weights[-2:] += (0.1, 0) if self.good else (4, -4)
+        header = msgspec.structs.replace(
+            self.head.header, version=have + 1, previous=self.last, weights=weights_hash(weights), expires=2**40
+        )
+        self.last = header_hash(header)
+        return encode_full(header, weights, KEY)
+
+    def asked(self, federation: str) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("with_privacy", [False, True])
+def test_refusals_in_a_row_become_a_problem_and_the_aggregator_hears_what_serves(
+    at_end: AtEnd, tmp_path: Path, with_privacy: bool
+) -> None:
+    site = at_end(OfflineSite(tmp_path, samples=400))
+    privacy = SitePrivacy(clip=1.0, noise_multiplier=5.0, epsilon=8.0, delta=1e-5) if with_privacy else None
+    aggregator = Bad(site.head)
+    made = site.participant(privacy, uplink=aggregator)
+    made.restore()
+    for count in range(1, MANY + 1):
+        made._next_poll = 0.0
+        made.step()
+        status = made.status()
+        assert status["release"] == 3 and status["head"] == 3 + count and status["refused"]["in_a_row"] == count
+        assert status["refused"]["text"].startswith(f"refused release {3 + count}: held-back loss ")
+        assert f"{count} in a row" in status["refused"]["text"]
+        assert status["problem"] == (status["refused"]["text"] if count == MANY else None)
+    assert aggregator.said == ([None] * MANY if with_privacy else [None] + [3] * (MANY - 1))
+    aggregator.good, made._next_poll = True, 0.0
+    made.step()
+    status = made.status()
+    assert status["release"] == status["head"] == 4 + MANY and status["problem"] is None
+    assert status["refused"]["text"] == f"{MANY} releases refused since the start, the last {3 + MANY}"
+
+
+def test_a_refused_release_is_shown_after_a_restart_too(at_end: AtEnd, tmp_path: Path) -> None:
+    site = at_end(OfflineSite(tmp_path, samples=400))
+    aggregator = Bad(site.head)
+    made = site.participant(uplink=aggregator)
+    made.restore()
+    for good in (True, False):
+        aggregator.good, made._next_poll = good, 0.0
+        made.step()
+    again = site.participant(uplink=aggregator)
+    again.restore()
+    status = again.status()
+    assert status["release"] == 4
+    assert status["refused"]["text"].startswith("release 5 does not serve: it was refused, or not tried, before")
 
 
 class Ahead(Refusing):

@@ -283,7 +283,7 @@ class Unreached:
     def keep_certificate(self, now: float) -> None:
         """It lasts."""
 
-    def fetch_release(self, federation: str, have: int, cap: int, idle: object = None) -> None:
+    def fetch_release(self, federation: str, have: int, cap: int, idle: object = None, serves: object = None) -> None:
         """None is newer."""
 
     def asked(self, federation: str) -> bool:

@@ -107,7 +107,9 @@ class Link:
     def keep_certificate(self, now: float) -> None:
         """Renew nothing."""
 
-    def fetch_release(self, federation: str, have: int, cap: int, idle: Idle | None = None) -> None:
+    def fetch_release(
+        self, federation: str, have: int, cap: int, idle: Idle | None = None, serves: object = None
+    ) -> None:
         self.said.append(idle)
 
     def asked(self, federation: str) -> bool:

@@ -178,6 +178,18 @@ def test_no_figure_of_a_signed_release_goes_beyond_what_honest_sites_say(
     assert "worst" in made.cli("rounds")
 
 
+def test_a_site_that_refused_the_base_counts_as_one_of_an_older_release(make_bench: MakeBench) -> None:
+    made = make_bench("quorum = 3\n")
+    made.send("a", metrics={"base_loss": 1.0, "base_own_share": 0.2})
+    made.send("b", metrics={"base_loss": 1.0, "base_own_share": 0.3, "base_serves": 0.0})
+    made.send("c", metrics={"base_loss": 1.0, "base_own_share": 0.9, "base_serves": 0.0})
+    made.step("abc")
+    shown = made.cli("release", "show", "f", "--json")
+    assert shown["serves"] == {"release": 1, "older release": 1, "own model": 1, "not said": 0}
+    assert "base_serves" not in shown["evaluation"] and "base_serves" not in shown["figures"]
+    assert "release 1, older release 1, own model 1, not said 0" in made.cli("release", "show", "f", "2")
+
+
 def test_sites_say_what_decides_there(make_bench: MakeBench) -> None:
     made = make_bench("quorum = 3\n")
     for node, share in (("a", 0.2), ("b", 0.9)):

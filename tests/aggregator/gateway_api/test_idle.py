@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from typing import Any
+from urllib.parse import quote
 
 from click.testing import CliRunner
 from fedge_agent.federation.uplink import Uplink
@@ -48,6 +49,18 @@ def test_the_operator_hears_why_a_gateway_sends_nothing_until_it_does(aggregator
         assert '"idle":{"c":"few_samples"}' in _printed(aggregator, "rounds", "--json")
         link.fetch_release("pumps", 1, CAP)
         assert _said(aggregator) == {} and "no update from" not in _printed(aggregator, "status")
+
+
+def test_the_operator_hears_which_release_serves_where_the_newest_was_refused(aggregator: RunningAggregator) -> None:
+    with closing(Uplink(aggregator.enrol("a"))) as link:
+        link.fetch_release("pumps", 1, CAP, serves=0)
+        assert aggregator.app.status()["federations"]["pumps"]["serves_older"] == {"a": 0}
+        assert "refused the newest release: a (its model file serves there)" in _printed(aggregator, "status")
+        link.fetch_release("pumps", 1, CAP)
+        assert "refused the newest" not in _printed(aggregator, "status")
+        for wrong in ("-1", "x", "9" * 17, "²"):
+            link._call("GET", f"/v1/federations/pumps/release?have=1&serves={quote(wrong)}", None, CAP)
+            assert not aggregator.app.status()["federations"]["pumps"]["serves_older"]
 
 
 def test_an_unknown_word_and_one_of_another_federation_are_ignored(aggregator: RunningAggregator) -> None:

@@ -152,7 +152,8 @@ def test_status_and_metrics_tell_of_the_round(aggregator: RunningAggregator) -> 
     assert "not heard from since the start: a" in status["pumps"]["waiting"]
     with closing(Uplink(a)) as link:
         link.fetch_release("pumps", 1, 1 << 20)
-    assert "heard, but no update in this round: a (0 s ago)" in aggregator.app.status()["federations"]["pumps"]["waiting"]
+    waiting = aggregator.app.status()["federations"]["pumps"]["waiting"]
+    assert "heard, but no update in this round: a (0 s ago)" in waiting
 
 
 def test_metrics_are_those_of_the_moment(aggregator: RunningAggregator) -> None:
