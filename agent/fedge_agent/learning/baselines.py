@@ -24,6 +24,7 @@ from .limits import UNKNOWN, Limit, of_machines, threshold
 from .mixture import Blend
 from .training import Data
 
+NOTHING: Mapping[str, int] = {}
 LOOK_S = 1.0  # between two looks for machines whose baseline has become complete
 
 
@@ -66,16 +67,21 @@ class Baselines:
         """Whether limits were made since the asset has covered its span."""
         return asset in self._complete
 
-    def limits(self, blend: Blend, held: Data, train: Data, made_for: bytes) -> tuple[Limit, dict[str, Limit]]:
+    def limits(
+        self, blend: Blend, held: Data, train: Data, made_for: bytes, accepted: Mapping[str, int] = NOTHING
+    ) -> tuple[Limit, dict[str, Limit]]:
         """The limit of assets without one of their own, and those of the others.
 
-        made_for: a digest of the model that serves; stored limits of another one do not count.
+        made_for: a digest of the model that serves; stored limits of another one do not count; accepted: see
+        `of_machines`.
         """
         if not self._anomaly or not self._plans:
             return threshold(blend, held, train), {}
         self._windows = dict(Counter([*held.assets.tolist(), *train.assets.tolist()]))
         progress = {asset: known for asset in self._plans if (known := self.progress(asset)) is not None}
-        return UNKNOWN, self._with_stored(of_machines(blend, held, train, progress, self._plans), made_for)
+        anchors = stored_limits.anchors(self._chain.load_limits())
+        found = of_machines(blend, held, train, progress, self._plans, anchors, accepted)
+        return UNKNOWN, self._with_stored(found, made_for)
 
     def became_complete(self, limits: Mapping[str, Limit]) -> bool:
         """Whether an asset without a limit of its own among `limits` has covered its span since the last look."""

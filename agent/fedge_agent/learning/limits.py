@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from ..samples.baseline import Plan, Progress
 from ..types import Array
-from . import next_run
+from . import anchor, next_run
+from .anchor import Anchor
 from .mixture import Blend
-from .training import MIN_HELD, Data
+from .training import MIN_HELD, NO_TIMES, Data
 
 
 class Limit(NamedTuple):
@@ -36,12 +37,15 @@ class Limit(NamedTuple):
     independent: float = 0.0  # how many windows that share no samples these are worth
     runs: int = 0  # how many runs of the machine these are from; 0: unknown
     lifted: float = 1.0  # by how much it is above what the oldest of them alone gives
+    anchor: Anchor | None = None  # what these give, once there are others
 
 
 ENOUGH = 50  # held-back windows of one machine, apart; fewer come from little time, which shows little of its cycle
 ABOVE = 2  # machines above a quantile that is taken over machines; of one machine nobody knows whether it is healthy
 PART = 2**20  # values that are reconstructed at once
 UNKNOWN = Limit(float("inf"))
+NO_ANCHORS: Mapping[str, Anchor] = {}
+NEVER: Mapping[str, int] = {}
 
 
 class Scores(NamedTuple):
@@ -89,18 +93,34 @@ def threshold(blend: Blend, held: Data, train: Data) -> Limit:
 
 
 def of_machines(
-    blend: Blend, held: Data, train: Data, progress: Mapping[str, Progress], plans: Mapping[str, Plan]
+    blend: Blend,
+    held: Data,
+    train: Data,
+    progress: Mapping[str, Progress],
+    plans: Mapping[str, Plan],
+    anchors: Mapping[str, Anchor] = NO_ANCHORS,
+    accepted: Mapping[str, int] = NEVER,
 ) -> dict[str, Limit]:
     """Return the limit of each asset of an anomaly model whose baseline is complete, from its own normal windows.
 
     An asset that is configured so gets a provisional limit before: of its own windows, or while it has few, of all.
+
+    anchors: of the limits before; accepted: since when (ns) an asset does what a person took for the new normal.
     """
     q = blend.card.threshold_quantile
     parts = [(data, _by_channel(blend, data.x)) for data in (held, train)]
     own = {asset: _scores([(data, found, data.assets == asset) for data, found in parts]) for asset in progress}
     counted = {asset: own[asset].limit(blend.card, ENOUGH) for asset, done in progress.items() if done.done}
     found = {
-        asset: _for_next_run(limit, blend, own[asset], (held, train), (held.assets == asset, train.assets == asset))
+        asset: _for_next_run(
+            limit,
+            blend,
+            own[asset],
+            (held, train),
+            (held.assets == asset, train.assets == asset),
+            anchors.get(asset),
+            accepted.get(asset, 0),
+        )
         for asset, limit in _as_rare_as_promised(counted, q).items()
     }
     all_of_them = _scores([(data, found_, np.ones(len(found_), np.bool_)) for data, found_ in parts])
@@ -117,15 +137,27 @@ def _for_next_run(
     scores: Scores,
     parts: tuple[Data, Data],
     rows: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    before: Anchor | None = None,
+    accepted_ns: int = 0,
 ) -> Limit:
-    """Leave room in a machine's limit for its next run. parts: what is held back, and the rest; rows: its own."""
+    """Leave room in a machine's limit for its next run. parts: what is held back, and the rest; rows: its own.
+
+    before, accepted_ns: see `of_machines`.
+    """
     if limit.middle <= 0 or any(len(data.units) != len(data.x) for data in parts):
         return limit
     q = blend.card.threshold_quantile
     of_each = zip(parts, rows, strict=True)
     units, shares = (np.concatenate(of) for of in zip(*(_units(data, own) for data, own in of_each), strict=True))
-    by_run = next_run.runs(np.concatenate([scores.held, scores.train]).mean(axis=1), units, shares)
+    means = np.concatenate([scores.held, scores.train]).mean(axis=1)
+    by_run = next_run.runs(means, units, shares)
     alone = limit.score if len(by_run) < 2 else max(next_run.LEAST, next_run.oldest(by_run).limit(q))
+    ends = np.concatenate(
+        [data.times[own] for data, own in zip(parts, rows, strict=True) if len(data.times)] or [NO_TIMES]
+    )
+    known = None
+    if len(ends) == len(means):
+        alone, known = _anchored(alone, before, accepted_ns, _Stored(means, units, shares, ends), q)
     score, middle = limit.score, limit.middle
     if len(by_run) >= next_run.ENOUGH_RUNS:
         score = next_run.prediction([run.scores for run in by_run], sum(scores.apart), q)
@@ -134,7 +166,38 @@ def _for_next_run(
         times = next_run.unseen(blend.card, train, rows[1], held.x, lambda x: _by_channel(blend, x).mean(axis=1))
         score, middle = score * times, middle * times
     score = max(limit.score, min(score, next_run.MOST * alone))
-    return limit._replace(score=score, middle=middle, runs=max(1, len(by_run)), lifted=max(1.0, score / alone))
+    return limit._replace(
+        score=score,
+        middle=middle,
+        runs=max(1, len(by_run)),
+        lifted=max(1.0, score / alone),
+        anchor=known if len(by_run) > 1 else None,
+    )
+
+
+class _Stored(NamedTuple):
+    """The normal windows of a machine (n,)."""
+
+    scores: NDArray[np.floating]
+    units: NDArray[np.int64]
+    shares: NDArray[np.float64]
+    times: NDArray[np.int64]
+
+
+def _anchored(alone: float, before: Anchor | None, accepted_ns: int, stored: _Stored, q: float) -> tuple[float, Anchor]:
+    """What the oldest windows gave, whether or not they are stored still, and what to remember of it.
+
+    alone: what the oldest stored ones give.
+    """
+    since_ns = 0 if before is None else before.since_ns
+    remembered = None if before is None else before.among(stored.times, stored.scores)
+    found = alone if remembered is None else remembered
+    later = stored.times >= accepted_ns
+    if accepted_ns > since_ns:
+        by_run = next_run.runs(stored.scores[later], stored.units[later], stored.shares[later])
+        if sum(run.apart for run in by_run) >= next_run.ALONE:
+            found, since_ns = max(next_run.LEAST, next_run.oldest(by_run).limit(q)), accepted_ns
+    return found, anchor.note(found, since_ns, stored.times, stored.scores)
 
 
 def _units(data: Data, own: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -470,7 +470,7 @@ class LocalModel:
         units = self.judged_by.held if self._guarded else None
         blend = model.choice.blend(weights, own, scale, recipe, others, held, units)
         made_of = made_for(blend.identity, scale, recipe)
-        limit, limits = model.baselines.limits(blend, held, others, made_of)
+        limit, limits = model.baselines.limits(blend, held, others, made_of, model.data.accepted)
         calibrated = model.calibration.of(blend, held, others, self.judged_by, made_of)
         elsewhere = of_other_sites(graph.card, release.header.figures) if release else {}
         bounds = intervals(blend, held, self.judged_by, self._config.confidence, elsewhere)

@@ -33,6 +33,7 @@ MIN_HELD = 10  # held-back samples for a threshold or a figure
 NOBODY: NDArray[np.str_] = np.array([], np.str_)
 NO_UNITS: NDArray[np.int64] = np.array([], np.int64)
 NO_SHARES: NDArray[np.float64] = np.array([], np.float64)
+NO_TIMES: NDArray[np.int64] = np.array([], np.int64)
 
 
 class Data(NamedTuple):
@@ -48,13 +49,15 @@ class Data(NamedTuple):
     units: NDArray[np.int64] = NO_UNITS  # (n,) number of the unit of each (`samples.units`); empty where nobody asks
 
     shares: NDArray[np.float64] = NO_SHARES  # (n,) what no earlier window covers of each; empty: they do not overlap
+    times: NDArray[np.int64] = NO_TIMES  # (n,) end of each (ns); empty where nobody asks
 
     def part(self, keep: NDArray[np.bool_]) -> Data:
         """Some of them."""
         assets = self.assets[keep] if len(self.assets) else self.assets
         units = self.units[keep] if len(self.units) else self.units
         shares = self.shares[keep] if len(self.shares) else self.shares
-        return Data(self.x[keep], self.y[keep], assets, units, shares)
+        times = self.times[keep] if len(self.times) else self.times
+        return Data(self.x[keep], self.y[keep], assets, units, shares, times)
 
     def independent(self, keep: NDArray[np.bool_] | slice = slice(None)) -> float:
         """How many windows that do not overlap some of them (default: all) are worth."""

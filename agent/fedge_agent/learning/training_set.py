@@ -23,7 +23,7 @@ from ..samples.baseline import Plan
 from ..samples.event_book import EventBook
 from ..samples.held_units import Divided, divide
 from ..samples.store import Kind, Rows, SampleStore
-from ..samples.withholding import trainable
+from ..samples.withholding import NORMAL, trainable
 from .input_references import Inputs
 from .readiness import Readiness, look
 from .training import Data, usable, with_label
@@ -68,6 +68,14 @@ class TrainingSet:
     def readable_again(self) -> bool:
         """Whether samples that could not be read can be by now."""
         return self.unread and self._samples.tables.problem is None
+
+    @property
+    def accepted(self) -> dict[str, int]:
+        """Since when (ns) an asset does what a person took for the new normal last."""
+        holds = sorted(
+            (h.start_ns, h.asset) for h in (self._events.holds() if self._events else ()) if h.verdict == NORMAL
+        )
+        return {asset: start_ns for start_ns, asset in holds}
 
     def usable(self, scale: Scale, held: bool, divided_now: bool = True) -> Data:
         """Standardised samples to train on, without wild ones; `held`: those to evaluate with.
@@ -141,7 +149,7 @@ class TrainingSet:
 
     def _with_units(self, found: Rows) -> Data:
         at = np.searchsorted(self.divided.numbers, found.numbers)
-        return Data(found.x, found.y, found.assets, self.divided.units[at], self.divided.shares[at])
+        return Data(found.x, found.y, found.assets, self.divided.units[at], self.divided.shares[at], found.times)
 
     def _not_withheld(self, found: Rows) -> Rows:
         """Keep the samples of an anomaly model that count as normal. Raises StorageError."""

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 from fedge_agent.learning import next_run, stored_limits
+from fedge_agent.learning.anchor import Anchor, note
 from fedge_agent.learning.limits import Limit, Scores, _for_next_run, threshold
 from fedge_agent.learning.mixture import Blend
 from fedge_agent.learning.training import Data
@@ -125,3 +126,20 @@ def test_a_stored_limit_of_an_earlier_version_is_read() -> None:
     assert stored_limits.decode(made, b"x") == {"m": Limit(2.5, None, False, 1.0, 300.0)}
     now = {"m": Limit(2.5, None, False, 1.0, 300.0, 2, 1.5)}
     assert stored_limits.decode(stored_limits.encode(b"x", now), b"x") == now
+    anchored = {"m": now["m"]._replace(anchor=Anchor(2.0, 5, (6, 7), (0.5, 0.25)))}
+    stored = stored_limits.encode(b"x", anchored)
+    assert stored_limits.decode(stored, b"x") == anchored
+    assert stored_limits.anchors(stored) == {"m": anchored["m"].anchor}
+    for nothing in (None, b"", b"x", made, stored_limits.encode(b"x", now)):
+        assert stored_limits.anchors(nothing) == {}
+
+
+def test_what_the_oldest_windows_gave_is_known_on_the_scale_of_another_model() -> None:
+    times, scores = np.arange(1000), np.exp(np.random.default_rng(0).normal(0, 0.5, 1000))
+    known = note(6.0, 0, times, scores)
+    assert len(known.times) == 64
+    left = times >= 700  # the others are deleted, and as many came
+    others = np.append(times[left], np.arange(1000, 2000)), np.append(3 * scores[left], np.full(1000, 99.0))
+    assert known.among(*others) == pytest.approx(18.0)
+    assert known.among(times[-20:], scores[-20:]) is None  # too few of them are noted
+    assert known.among(times, np.zeros(1000)) is not None

@@ -13,6 +13,7 @@ from fedge_agent.config.schema import AssetConfig, ModelConfig, TagConfig, Train
 from fedge_agent.durable.spool import Spool
 from fedge_agent.federation.participant import Participant
 from fedge_agent.health import Latency
+from fedge_agent.learning import stored_limits
 from fedge_agent.learning.limits import UNKNOWN, Limit, of_machines
 from fedge_agent.learning.mixture import Blend
 from fedge_agent.learning.training import Data
@@ -308,6 +309,49 @@ def test_ten_runs_each_worse_than_the_one_before_do_not_raise_the_limit_without_
     assert limits[1].runs == 1 and limits[-1].runs == 11
     assert last < 4.5 * first and 1.5**10 > 50
     assert above[-1] > 0.25 > 0.05 > above[1]  # the last runs are alarmed, the first were within the bound
+
+
+def _slowly_worse(keep: int, remembers: bool, accepts_at: int = 0) -> list[Limit]:
+    """Limits after each of 40 runs of which each scores 1.15 times as high as the one before; the newest `keep` windows
+    are stored. What is below the limit in use is learnt. Each limit is stored for another model."""
+    graph = TrainableGraph.load(zoo.autoencoder(BLEND_CARD, 2, (1,)).SerializeToString())
+    blend, run, rng = Blend(graph, graph.params), RunLimit(4.0, S, S), np.random.default_rng(0)
+    x, units, times = np.zeros((0, 2), np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64)
+    limits, stored, accepted = [Limit(float("inf"))], b"", {"m": 0}
+    for k in range(40):
+        new = (1.15 ** (k / 2) * rng.normal(size=(200, 2))).astype(np.float32)
+        ends, in_use = (1000 * (k + 1) + np.arange(200)) * S, []
+        scores = np.square(blend.predict(new) - new).mean(axis=1)
+        for score, end in zip(scores, ends, strict=True):
+            in_use.append(run.limit(limits[-1], "", int(end)).score)
+            run.learn(float(score), int(end), is_open=False)
+        if k == accepts_at and k:
+            accepted, in_use = {"m": int(ends[0])}, [float("inf")]
+        below = scores <= np.array(in_use)
+        x, units = np.concatenate([x, new[below]])[-keep:], np.append(units, np.full(int(below.sum()), k))[-keep:]
+        times = np.append(times, ends[below])[-keep:]
+        data = Data(x, np.zeros(len(x)), np.full(len(x), "m"), units, np.ones(len(x)), times)
+        done, anchors = {"m": Progress(1, 0, len(x), 1)}, stored_limits.anchors(stored) if remembers else {}
+        limits.append(
+            of_machines(blend, data.part(np.zeros(len(x), bool)), data, done, {"m": Plan()}, anchors, accepted)["m"]
+        )
+        stored = stored_limits.encode(b"%d" % k, {"m": limits[-1]})
+    return limits
+
+
+def test_runs_each_worse_than_the_one_before_raise_no_limit_without_end_when_the_oldest_are_deleted() -> None:
+    limits, forgetful = _slowly_worse(1000, remembers=True), _slowly_worse(1000, remembers=False)
+    first = limits[1].score
+    assert max(limit.score for limit in limits[1:]) < 4.01 * first < 8 * first < forgetful[-1].score
+    assert limits[-1].anchor is not None and limits[-1].anchor.score == pytest.approx(first)
+
+
+def test_the_bound_counts_from_what_a_person_accepted() -> None:
+    limits = _slowly_worse(1000, remembers=True, accepts_at=20)
+    before, after = limits[20].anchor, limits[-1].anchor
+    assert before is not None and after is not None
+    assert 2 * before.score < after.score and after.since_ns > before.since_ns == 0
+    assert limits[-1].score < 4.5 * after.score
 
 
 def test_runs_like_those_that_a_limit_was_made_from_are_not_new() -> None:
