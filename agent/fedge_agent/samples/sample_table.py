@@ -39,15 +39,6 @@ USED = f"id > {SINCE}"  # samples that were made as they are made now
 # Samples that somebody is asked about are kept while the question is open.
 NOT_ASKED = """id NOT IN (SELECT s.id FROM questions q JOIN samples s ON s.asset = q.asset AND s.time_ns = q.end_ns
     WHERE q.state = 'open')"""
-# A window that was stored before: one that ends then, but for pictures, of which several may have one time (then :x is
-# the picture). Where windows are thinned, also one that is nearer (:apart) than they are stored.
-_STORED = f"""asset = :asset AND time_ns BETWEEN :time - :apart AND :time + :apart AND model = :model
-    AND length(x) IN (:size, 2 * :size, :size / 2) AND (:picture IS NULL OR x = :picture) AND {USED}"""
-_INSERT = f"""INSERT INTO samples (model, asset, time_ns, x, y, held, origin, span_ns, part)
-    SELECT :model, :asset, :time, :x, :y, :held, :origin, :span, :part
-    WHERE NOT EXISTS (SELECT 1 FROM samples WHERE {_STORED})"""  # noqa: S608
-_LABEL_STORED = f"""UPDATE samples SET y = :y, origin = :origin WHERE {_STORED} AND time_ns = :time
-    AND origin <= :origin AND y IS NOT :y"""  # noqa: S608
 _WINS = "(origin < :rank OR (origin = :rank AND label < :id))"
 _OTHERWISE = "y IS NOT NULL AND y IS NOT :y AND label != :id"
 
@@ -65,38 +56,6 @@ class Sample(NamedTuple):
     span_ns: int = 0  # from the window's first sample to its last
     part: str = ""  # what was made at its end
     covers_ns: int = 0  # operation since the asset's sample before it, counted towards its baseline
-    apart_ns: int = 0  # how far apart the asset's samples are stored, where they are thinned
-
-
-class Inserted(NamedTuple):
-    """What became of samples."""
-
-    new: list[Sample]
-    repeated: list[Sample]  # of windows that are stored already: their rows were read before
-    relabelled: list[Sample]  # of these, those whose stored sample got another value from them
-
-
-def insert(db: sqlite3.Connection, samples: Iterable[Sample]) -> Inserted:
-    """Add samples, each window once; their values, if any, come from a tag.
-
-    What is read again (after a kill, or a position that was lost or deleted) makes the same windows once more. A tag
-    may say more of them by now: then the stored ones get its value.
-    """
-    found = Inserted([], [], [])
-    for s in samples:
-        x, y = s.x.tobytes(), stored_value(s.y)
-        values = {
-            "model": s.model, "asset": s.asset, "time": s.time_ns, "x": x, "y": y, "held": int(s.held),
-            "origin": int(y is not None), "span": s.span_ns, "part": s.part, "apart": max(0, s.apart_ns - 1),
-            "size": len(x), "picture": x if s.x.dtype == np.uint8 else None,
-        }  # fmt: skip
-        if db.execute(_INSERT, values).rowcount:
-            found.new.append(s)
-            continue
-        found.repeated.append(s)
-        if y is not None and db.execute(_LABEL_STORED, values).rowcount:
-            found.relabelled.append(s)
-    return found
 
 
 def begin(db: sqlite3.Connection, model: str, asset: str, recipe: bytes) -> int:

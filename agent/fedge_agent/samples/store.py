@@ -31,12 +31,13 @@ from fedge_models.training import standardise
 from fedge_models.training.standardise import Scale
 from numpy.typing import NDArray
 
-from . import baseline, held_rows, label_order, sample_table
+from . import baseline, held_rows, label_order, sample_table, stored_once
 from .baseline import Plan
 from .held_units import PURPOSE
 from .label_order import LabelOrder
 from .label_values import label_text
-from .sample_table import MAX_CLASSES, USED, Inserted, Sample, values_of
+from .sample_table import MAX_CLASSES, USED, Sample, values_of
+from .stored_once import Inserted
 from .tables import LAST_S, TableWriter, open_tables
 from .units import HOLD, LEARN, NEITHER
 
@@ -244,18 +245,22 @@ class SampleStore(TableWriter):
         return max(1, self._most(model, size) // max(1, len(self._plans.get(model, ()))))
 
     def _thin(self, sample: Sample) -> Sample | None:
-        """The sample with the operation since the one before it; None when it comes too soon after that one."""
+        """The sample with the operation since the one before it; None when that one is of the same stride.
+
+        Strides are counted from 1970, so that rows that are read again from elsewhere give the same windows again; only
+        the first one after a start may be another.
+        """
         key = sample.model, sample.asset
         last_ns, covers = self._kept.get(key, (-(1 << 62), 0))
         covers += sample.covers_ns
         stride = self._strides.get((key, sample.x.size))
         if stride is None:
             stride = self._strides[key, sample.x.size] = self._stride_ns(*key, sample.x.size)
-        if 0 <= sample.time_ns - last_ns < stride:
+        if stride and sample.time_ns // stride == last_ns // stride:
             self._kept[key] = last_ns, covers
             return None
         self._kept[key] = sample.time_ns, 0
-        return sample._replace(covers_ns=covers, apart_ns=stride)
+        return sample._replace(covers_ns=covers)
 
     def _stride_ns(self, model: str, asset: str, size: int) -> int:
         """How far apart (ns) samples of `size` numbers are stored."""
@@ -276,6 +281,23 @@ class SampleStore(TableWriter):
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
                 self._queued.subtract(s.asset for s in batch)
                 self._write_batch(batch)
+
+    def last_id(self, model: str) -> int:
+        """The id of the model's sample that was written last; 0: there is none, or it cannot be read."""
+        try:
+            return int(self._rows("SELECT coalesce(max(id), 0) FROM samples WHERE model = ?", model)[0][0])
+        except StorageError:
+            return 0
+
+    def count_after(self, model: str, last: int) -> int:
+        """How many samples of the model were written after the one of this id; all where no id is as high, as the
+        database is a new one. 0 where they cannot be read."""
+        since = 0 if self.last_id(model) < last else last
+        try:
+            sql = f"SELECT count(*) FROM samples WHERE model = ? AND id > ? AND {USED}"  # noqa: S608
+            return int(self._rows(sql, model, since)[0][0])
+        except StorageError:
+            return 0
 
     def last_of(self, model: str, asset: str) -> int | None:
         """Time (ns) of the asset's sample that was written last."""
@@ -431,7 +453,7 @@ class SampleStore(TableWriter):
                 self._count_stored(db)
             if db is not self._begun:
                 self._begin(db)
-            stored = sample_table.insert(db, batch)
+            stored = stored_once.insert(db, batch)
             covered = sample_table.cover(db, stored.new)
             for s in batch:
                 self._widest[s.model] = max(s.x.nbytes, self._widest.get(s.model, 0))
