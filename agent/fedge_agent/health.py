@@ -99,6 +99,7 @@ class Metrics:
                 family.add_metric([label], value)
             yield family
         yield self._conditions(status["assets"])
+        yield self._temperatures(status["models"])
         for name, what, values in _gauges(status):
             gauge = GaugeMetricFamily(f"fedge_agent_{name}", what, labels=["name"])
             for label, value in values.items():
@@ -114,6 +115,17 @@ class Metrics:
             condition = entry["condition"]
             reason = condition["causes"][0]["reason"] if condition["causes"] else ""
             family.add_metric([name, condition["state"], reason], 1)
+        return family
+
+    def _temperatures(self, models: dict[str, Any]) -> Metric:
+        from prometheus_client.core import GaugeMetricFamily
+
+        what = "By which probabilities are made to fit this site, 1: as the model says, by model, and label of a set"
+        family = GaugeMetricFamily("fedge_agent_temperature", what, labels=["name", "label"])
+        for name, entry in models.items():
+            found = entry["calibration"]
+            for label, value in {} if found is None else (found["temperatures"] or {"": found["temperature"]}).items():
+                family.add_metric([name, label], value)
         return family
 
     def _latency(self) -> Metric:
@@ -171,7 +183,7 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ),
         (
             "own_trainings_undone",
-            "Those of them of which nothing better came: they diverged, or held-back samples say so, by model",
+            "Trainings of it whose result was discarded: it diverged, or is worse on held-back samples, by model",
             {k: v["own"]["undone"] for k, v in status["models"].items()},
         ),
         (
@@ -275,17 +287,6 @@ def _sureness(models: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
     bounded = {k: v["intervals"] for k, v in models.items() if v["intervals"] is not None}
     return [
         (
-            "temperature",
-            "By which probabilities are made to fit this site, 1: as the model says, by model, and label of a set",
-            {
-                name: temperature
-                for k, v in calibrated.items()
-                for name, temperature in (
-                    [(f"{k}/{label}", t) for label, t in v["temperatures"].items()] or [(k, v["temperature"])]
-                )
-            },
-        ),
-        (
             "calibration_error",
             "How far probabilities were off on held-back units, before and after calibration, by model and which",
             {
@@ -378,8 +379,8 @@ def _gauges(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
         ),
         (
             "learns_alone",
-            "1 where this gateway trains its own model and there is no release to learn with others, by model",
-            {k: float(v["learns"] != "not" and v["head"] is None) for k, v in models.items()},
+            "1 where a gateway trains its own model only: no aggregator is joined, or none gave a release, by model",
+            {k: float(v["learns"] == "alone") for k, v in models.items()},
         ),
         (
             "release_age_seconds",

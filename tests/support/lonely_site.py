@@ -56,7 +56,7 @@ class LonelySite:
         who = None if uplink is None else Identity("https://h:1", "gw", ("m",), KEY, KEY.public_key(), 0.0, self.folder)
         made = Participant(
             "m", how, self.folder / "models", self.samples, self.spool, who, uplink,
-            lambda *_: None, lambda _: False,
+            lambda *_: None, lambda _: False, rng=np.random.default_rng(0),
         )  # fmt: skip
         made.restore()
         return made

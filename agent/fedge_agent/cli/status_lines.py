@@ -151,8 +151,8 @@ def _model(entry: dict[str, Any]) -> Line:
         f"; {counted(n, 'change')} made in its file: see --json or the log" if (n := len(entry["file_changes"])) else ""
     )
     judged = f", judged by {entry['judged_by']['text']}" if entry["judged_by"]["units"] else ""
-    said = [how_sure.intervals(entry["intervals"]), how_sure.calibration(entry["calibration"])]
-    sure = "".join(f"; {text}" for text in said if text)
+    parts = [how_sure.intervals(entry["intervals"]), how_sure.calibration(entry["calibration"])]
+    sure = "".join(f"; {text}" for text in parts if text)
     samples = f"{_samples(entry['samples'])}{wild}{judged}"
     more = f"{privacy}{_readiness(entry['readiness'])}{_age(entry['age'])}{sure}{doubt}{changed}"
     text = f"{serves}, {samples}, {_update(entry)}{more}"
@@ -202,30 +202,30 @@ def _readiness(entry: dict[str, Any]) -> str:
     alike: dict[str, list[str]] = {}
     for asset, remarks in entry["remarks"].items():
         alike.setdefault("; ".join(remarks), []).append(asset)
-    alike.pop(entry["lack"], None)  # of all together it is said already
-    return text + "".join(f"; data of {names(those)}: {said}" for said, those in alike.items())
+    alike.pop(entry["lack"], None)  # it is shown for all together already
+    return text + "".join(f"; data of {names(those)}: {remark}" for remark, those in alike.items())
 
 
 def _age(entry: dict[str, Any]) -> str:
     """How old the release and the own model are; empty where there is neither."""
-    said = []
+    ages = []
     if (seconds := entry["release_s"]) is not None:
-        said.append(f"release made {duration(seconds)} ago")
+        ages.append(f"release made {duration(seconds)} ago")
     elif why := entry["release_unknown"]:
-        said.append(f"age of the release unknown: {why}; it has served for {duration(entry['served_s'])}")
+        ages.append(f"age of the release unknown: {why}; it has served for {duration(entry['served_s'])}")
     if (seconds := entry["own_s"]) is not None:
-        said.append(f"own model learnt from data up to {duration(seconds)} ago")
+        ages.append(f"own model learnt from data up to {duration(seconds)} ago")
     elif why := entry["own_unknown"]:
-        said.append(f"age of the own model unknown: {why}")
-    return "".join(f"; {text}" for text in said)
+        ages.append(f"age of the own model unknown: {why}")
+    return "".join(f"; {text}" for text in ages)
 
 
 def _samples(counts: dict[str, int]) -> str:
     """How many samples are stored, by label, or with a target."""
     if counts.keys() == {"values", "-"}:
         return f"samples {counts['values']} with a target" + (f", {n} without" if (n := counts["-"]) else "")
-    said = (f"{n} without a label" if label == "-" else f"{n} of label {label}" for label, n in counts.items())
-    return "samples " + (", ".join(said) or "none")
+    parts = (f"{n} without a label" if label == "-" else f"{n} of label {label}" for label, n in counts.items())
+    return "samples " + (", ".join(parts) or "none")
 
 
 def _output(entry: dict[str, Any]) -> Line:
@@ -255,17 +255,17 @@ def _update(entry: dict[str, Any]) -> str:
     """What became of a model's newest update."""
     update = entry["update"]
     text = f"update against release {update['base']} {update['outcome']}" if update else "no update yet"
-    if not update and entry["learns"] == "not":
+    if not update and entry["learns"] == "not" and not entry["joined"]:
         text = "not trained here: no aggregator is joined, and own_model is 0"
-    elif not update and not entry["head"]:
-        text = f"learns alone{_alone(entry)}"
+    elif entry["learns"] == "alone":
+        text = f"{f'{text}; ' if update else ''}learns alone{_alone(entry)}"
     return text if entry["asked"] else f"{text}, not asked to train in this round"
 
 
 def _alone(entry: dict[str, Any]) -> str:
     """How far a site is that learns without a release."""
-    own, until = entry["own"], " until the aggregator gives a release" if entry["learns"] == "together" else ""
-    undone = f", {counted(n, 'training')} undone, as nothing better came of it" if (n := own["undone"]) else ""
+    own, until = entry["own"], " until the aggregator gives a release" if entry["joined"] else ""
+    undone = f", {counted(n, 'training')} discarded, as the result was no better" if (n := own["undone"]) else ""
     if own["guarded"]:
         return (
             f"{until}: its own model does not count yet, as the file is trained, and no whole run, day or machine is "

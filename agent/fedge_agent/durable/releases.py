@@ -19,6 +19,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import cbor2
 import numpy as np
@@ -59,6 +60,13 @@ LOSSES = {
     "scale.cbor": "the standardisation of this site is fitted again to the stored samples",
     "limits.cbor": "the limits of machines are made again from the stored samples",
 }
+
+
+class Learnt(NamedTuple):
+    """The samples that the own model was trained on last."""
+
+    newest_ns: int  # source time of the newest
+    last: int = 0  # the highest id of those that were stored then; 0: not known, as an earlier version noted none
 
 
 class ChainStore:
@@ -157,17 +165,18 @@ class ChainStore:
         weights = to_floats(data[len(graph) :])
         return weights if np.isfinite(weights).all() else None
 
-    def save_own_time(self, graph: bytes, newest_ns: int) -> None:
-        """Store the source time of the newest sample that the own model for this model file learnt from."""
-        self._write("own.cbor", cbor2.dumps([graph, newest_ns]))
+    def save_learnt(self, graph: bytes, learnt: Learnt) -> None:
+        """Store which samples the own model for this model file was trained on last."""
+        self._write("own.cbor", cbor2.dumps([graph, *learnt]))
 
-    def load_own_time(self, graph: bytes) -> int | None:
-        """That time; None when it is not known, or of the own model for another file."""
+    def load_learnt(self, graph: bytes) -> Learnt | None:
+        """Those samples; None when they are not known, or are of the own model for another file."""
         try:
-            stored, newest_ns = decode_cbor(self._read("own.cbor") or b"\x80", "own.cbor")
+            stored, *fields = decode_cbor(self._read("own.cbor") or b"\x80", "own.cbor")
+            learnt = Learnt(*fields)
         except (RefusedError, ValueError, TypeError):
             return None
-        return newest_ns if stored == graph and type(newest_ns) is int else None
+        return learnt if stored == graph and all(type(field) is int for field in learnt) else None
 
     def save_choice(self, data: bytes) -> None:
         """Store how this site's own model and the release decide together."""

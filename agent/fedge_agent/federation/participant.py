@@ -105,6 +105,7 @@ class Participant:
         events: EventBook | None = None,
         asker: Asker | None = None,
         machines: Mapping[str, Reservoir] | None = None,
+        rng: np.random.Generator | None = None,
     ) -> None:
         self.name, self.config = name, config
         self.problem: str | None = None
@@ -116,7 +117,8 @@ class Participant:
         self._samples, self._spool = samples, spool
         self._identity, self._uplink = identity, uplink
         self._slow, self._plans = slow, plans or {}
-        self.model = LocalModel(name, config, self._chain, samples, spool, fits, self._pause, plans, events)
+        self._rng = np.random.default_rng() if rng is None else rng
+        self.model = LocalModel(name, config, self._chain, samples, spool, fits, self._pause, plans, events, self._rng)
         self._schedule, self._alone = Schedule(config.training), AloneSchedule(config.training)
         self._asker = asker
         self._head: Release | None = None
@@ -127,7 +129,6 @@ class Participant:
         self._back_off = BackOff(min(float(config.poll), LONGEST_BACKOFF_S), LONGEST_BACKOFF_S)
         self._stopped: str | None = None
         self._diverged = False  # the last training
-        self._rng = np.random.default_rng()
         self._worker = Worker(f"model-{name}", self._turn)
 
     @property
@@ -188,6 +189,7 @@ class Participant:
             "fine_tuned": self.model.tuned,
             "own_share": self.model.own_share,
             "learns": self._learns,
+            "joined": self._uplink is not None,
             "own": self.model.own_status(),
             "start_value": self.model.start_value if self._uplink is not None else None,
             "age": self.model.age(time.time()),
@@ -226,16 +228,22 @@ class Participant:
 
     @property
     def _learns(self) -> str:
-        """With whom it is trained here: "together" in a federation, "alone", or "not"."""
-        if self._uplink is not None or self._head is not None:
+        """With whom it is trained now: "together" on the releases of an aggregator, "alone" (its own model only), or
+        "not"."""
+        if self._uplink is not None and self._head is not None:
             return "together"
         return "alone" if self.graph is not None and self.config.training.own_model else "not"
+
+    @property
+    def _trains(self) -> bool:
+        """Whether it is trained here by now, or will be once the aggregator gives a release."""
+        return self._uplink is not None or self._learns != "not"
 
     def _readiness(self) -> dict[str, Any]:
         """Whether the samples are fit to train on, where `trains`; else nobody looks."""
         found, idle = self.model.readiness, self._idle()
         return {
-            "trains": self._learns != "not",
+            "trains": self._trains,
             "lack": found.text,
             "remarks": {asset: list(found.remarks.get(asset, ())) for asset in self._plans},
             "idle": None if idle is None else idle.value,
@@ -369,7 +377,7 @@ class Participant:
         self.refused.restored(self._head.header.version if self._head else None)
         if self.model.has_own:  # a restart is no reason to train it again
             version = self._head.header.version if self._head else 0
-            self._alone.trained(version, self.model.total, time.monotonic())
+            self._alone.trained(version, self.model.learnt_total, time.monotonic())
 
     def _logged_changes(self) -> tuple[str, ...]:
         """What was changed in the configured file as it was taken in; each is logged, once a start."""
@@ -395,7 +403,7 @@ class Participant:
             self.model.rescale()
             self.model.complete_baselines()
             self.model.learn_inputs()
-            if self._learns != "not":
+            if self._trains:
                 self.model.look_at_data()
             if self._uplink is None and self.serving is not None:  # no answer of an aggregator will withdraw it
                 self._state(None)

@@ -31,7 +31,7 @@ from fedge_models.training.outliers import finite_rows
 from fedge_models.training.standardise import Scale
 
 from ..config.schema import ModelConfig
-from ..durable.releases import ChainStore
+from ..durable.releases import ChainStore, Learnt
 from ..durable.spool import Spool
 from ..samples.baseline import Plan, Progress
 from ..samples.event_book import EventBook
@@ -105,6 +105,7 @@ class LocalModel:
         pause: Callable[[], None],
         plans: Mapping[str, Plan] | None = None,
         events: EventBook | None = None,
+        rng: np.random.Generator | None = None,
     ) -> None:
         self.serving: Serving | None = None
         self.samples_before = 0  # stored samples that were made otherwise, and are left out
@@ -112,6 +113,7 @@ class LocalModel:
         self._chain, self._samples, self._spool = chain, samples, spool
         self._fits, self._pause = fits, pause
         self._plans, self._events = plans or {}, events
+        self._rng = np.random.default_rng() if rng is None else rng
         self._adopted: _Adopted | None = None
         self._is_making = False  # a standardisation or limit
         self.readiness = Readiness()
@@ -197,12 +199,12 @@ class LocalModel:
         """How old what decides is, see `model_age`; now: Unix time, s."""
         model = self._adopted
         release = model.weights.release if model else None
-        trained_ns = model.own.trained_ns if model else None
+        learnt = model.own.learnt if model else None
         made = None if release is None else model_age.of_release(release.header.created, now)
         served_s = None if release is None else round(time.monotonic() - self._served_since, 1)
         own = None
         with suppress(StorageError):
-            own = None if trained_ns is None else model_age.of_own(trained_ns, self._samples.newest(self._name))
+            own = None if learnt is None else model_age.of_own(learnt.newest_ns, self._samples.newest(self._name))
         return model_age.status(made, served_s, own)
 
     @property
@@ -219,6 +221,13 @@ class LocalModel:
     def has_own(self) -> bool:
         """Whether there is a trained model of this site alone."""
         return self._adopted is not None and self._adopted.own.weights is not None
+
+    @property
+    def learnt_total(self) -> int:
+        """Samples ever collected when the own model was trained last, also before a restart."""
+        learnt = self._model.own.learnt
+        new = self._samples.count_after(self._name, 0 if learnt is None else learnt.last)
+        return self.total - new
 
     @property
     def _model(self) -> _Adopted:
@@ -244,8 +253,8 @@ class LocalModel:
             digest,
             TrainingSet(name, card, shape, samples, plans, self._events, self._config.training.holdout),
             standardisation,
-            SiteWeights(name, graph, digest, self._config, chain, self._spool, start),
-            OwnModel(graph, digest, self._config.training, chain, start),
+            SiteWeights(name, graph, digest, self._config, chain, self._spool, start, self._rng),
+            OwnModel(graph, digest, self._config.training, chain, start, self._rng),
             KeptChoice(graph, chain),
             KeptCalibration(chain),
             Baselines(name, graph, chain, samples, plans, least),
@@ -364,8 +373,8 @@ class LocalModel:
         any.
         """
         model = self._model
-        newest_ns = model.data.newest_ns  # of `data`
-        changed = model.own.train(data, self.usable(held=True), version, self._pause, newest_ns)
+        learnt = Learnt(model.data.newest_ns, model.data.last)
+        changed = model.own.train(data, self.usable(held=True), version, self._pause, learnt)
         return changed or (version > 0 and model.weights.some_stay_here)
 
     def serve_learnt(self) -> None:

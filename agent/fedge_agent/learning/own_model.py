@@ -18,9 +18,10 @@ from fedge_models.messages.quantize import Floats
 from fedge_models.training.config import TrainingConfig
 from fedge_models.training.evaluation import row_losses
 from fedge_models.training.loop import fit
+from fedge_models.training.outliers import finite_rows
 
 from ..config.schema import Training
-from ..durable.releases import ChainStore
+from ..durable.releases import ChainStore, Learnt
 from ..types import Array
 from .canary import clearly_worse
 from .schedule import round_rate
@@ -33,21 +34,29 @@ class OwnModel:
     """The own weights for one model file; digest: the SHA-256 of that file; start: its weights (P,), never changed."""
 
     def __init__(
-        self, graph: TrainableGraph, digest: bytes, config: Training, chain: ChainStore, start: Floats
+        self,
+        graph: TrainableGraph,
+        digest: bytes,
+        config: Training,
+        chain: ChainStore,
+        start: Floats,
+        rng: np.random.Generator,
     ) -> None:
         self.trainings, self.undone = 0, 0  # since the start of the agent
         self._graph, self._digest, self._config, self._chain = graph, digest, config, chain
-        self._rng = np.random.default_rng()
+        self._rng = rng
         self._pace = Pace(config.own_model, config.epochs)
         self.weights = chain.load_own(digest, len(graph.params)) if config.own_model else None  # (P,); None: untrained
-        self.trained_ns = chain.load_own_time(digest) if self.weights is not None else None  # see `train`
+        self.learnt = chain.load_learnt(digest) if self.weights is not None else None  # see `train`
         self._start = start if config.own_model and self.weights is None else None
 
-    def train(self, data: Data, held: Data, version: int, pause: Callable[[], None], newest_ns: int) -> bool:
+    def train(self, data: Data, held: Data, version: int, pause: Callable[[], None], learnt: Learnt) -> bool:
         """Train after one on release `version`, when an epoch is due; whether the weights are others now.
 
-        newest_ns: source time of the newest sample of `data`.
+        learnt: the newest sample of `data`, and of all that are stored.
         """
+        if not (finite_rows(data.x) & finite_rows(data.y)).any():
+            return False
         epochs, start = self._pace.epochs(), self._start if self.weights is None else self.weights
         if not epochs or start is None:
             return False
@@ -58,12 +67,19 @@ class OwnModel:
         self.trainings += 1
         if trained is None:
             self.undone += 1
+            if self.learnt is not None:  # a restart is no reason to try the same samples again
+                self._note(self.learnt._replace(last=learnt.last))
             return False
-        self.weights, self._start, self.trained_ns = trained, None, newest_ns
+        self.weights, self._start = trained, None
         with suppress(StorageError):  # a restart then begins with what was stored before
             self._chain.save_own(self._digest, trained)
-            self._chain.save_own_time(self._digest, newest_ns)
+        self._note(learnt)
         return True
+
+    def _note(self, learnt: Learnt) -> None:
+        self.learnt = learnt
+        with suppress(StorageError):  # then a restart counts more samples as new
+            self._chain.save_learnt(self._digest, learnt)
 
 
 class Pace:

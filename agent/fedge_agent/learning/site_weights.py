@@ -44,6 +44,7 @@ class SiteWeights:
         chain: ChainStore,
         spool: Spool,
         start: Floats,
+        rng: np.random.Generator,
     ) -> None:
         self.release: Release | None = None  # that serves
         self._name, self._graph, self._digest = name, graph, digest
@@ -52,7 +53,7 @@ class SiteWeights:
         self._file: Floats | None = start  # none once a release serves: it is as large as the model
         self._tuned: Floats | None = None
         self._complete = True  # the data of the last training held every class, as far as known
-        self._rng = np.random.default_rng()
+        self._rng = rng
 
     @property
     def tuned(self) -> bool:

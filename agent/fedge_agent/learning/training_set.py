@@ -57,6 +57,7 @@ class TrainingSet:
         self._kind: Kind = np.float32 if card.image is None else np.uint8
         self._left_out: dict[bool, int] = {}  # of the held-back part, and of the other
         self.newest_ns = 0  # source time of the newest sample to train on, when they were last read
+        self.last = 0  # the highest id of all samples, when those to train on were last read
         self.unread = False  # samples could not be read the last time
 
     @property
@@ -83,8 +84,10 @@ class TrainingSet:
         divided_now: whether they are divided into the two parts anew; else as at the last time, so that the other part
         belongs to this one although samples came in between.
         """
+        last = self._samples.last_id(self._name)
         task, found = self._card.task, self._load(held, scale.is_wide, divided_now)
         if not held:
+            self.last = last
             self.newest_ns = int(found.times.max()) if len(found.times) else 0
         data = usable(task, self._with_units(found), self._are_labelled(found.assets))
         # A label says what a sample is, however far away it lies; a sample without one only seems to be normal.

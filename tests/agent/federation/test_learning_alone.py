@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A gateway without an aggregator learns alone, from the file's weights; a trained file never gets worse by it."""
+"""A gateway without an aggregator learns alone, from the file's weights.
+
+A trained file gives way only where held-back units show something better.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import cbor2
 import msgspec
 import numpy as np
 import pytest
 from fedge_agent.cli.status_lines import _model
 from fedge_agent.config.schema import ModelConfig, Training
+from fedge_agent.durable.releases import ChainStore
 from fedge_agent.federation.participant import Participant
 from fedge_agent.learning import local_model
 from fedge_agent.samples.baseline import Plan
@@ -71,6 +76,40 @@ def test_it_is_trained_again_for_new_samples_and_not_for_a_restart(at_end: AtEnd
     site.operate(1)
     again.step()
     assert again.status()["own"]["trainings"] == 1
+
+
+def test_a_gateway_that_is_switched_off_daily_is_trained_again(at_end: AtEnd, tmp_path: Path) -> None:
+    site = _site(at_end, tmp_path)
+    site.operate(200)
+    site.participant(LEARNS).step()
+    for _ in range(2):
+        site.operate(90)
+        day = site.participant(LEARNS)  # nobody stopped the one before: as after kill -9
+        day.step()
+        assert day.status()["own"]["trainings"] == 0
+        site.operate(10)
+        day.step()
+        assert day.status()["own"]["trainings"] == 1
+
+
+@pytest.mark.parametrize("before", ["its weights only", "a version that noted no number", "another database"])
+def test_where_it_is_not_known_what_was_learnt_from_a_restart_counts_all_samples(
+    at_end: AtEnd, tmp_path: Path, before: str
+) -> None:
+    """Such as after a kill between the two files of the own model."""
+    site, chain = _site(at_end, tmp_path), ChainStore(tmp_path / "models")
+    site.operate(200)
+    site.participant(LEARNS).step()
+    if before == "its weights only":
+        (tmp_path / "models/own.cbor").unlink()
+    else:
+        of, newest_ns, last = cbor2.loads(chain._read("own.cbor") or b"")
+        assert last == 200
+        chain._write("own.cbor", cbor2.dumps([of, newest_ns, *([10**6] if before == "another database" else [])]))
+    again = site.participant(LEARNS)
+    again.step()
+    again.step()
+    assert again.status()["own"]["trained"] and again.status()["own"]["trainings"] == 1
 
 
 def test_own_model_0_serves_the_file_and_says_so(at_end: AtEnd, tmp_path: Path) -> None:
@@ -164,6 +203,7 @@ def test_while_the_aggregator_is_away_a_gateway_that_joined_learns_alone(at_end:
     assert away.tried == 3 and "no answer" in str(made.status()["problem"])
     assert made.status()["own"]["trainings"] == 3 and right(made) > 0.8
     assert "learns alone until the aggregator gives a release" in _text(made)
+    assert made.status()["learns"] == "alone" and made.status()["joined"]
     assert site.spool.update("m") is None
 
 

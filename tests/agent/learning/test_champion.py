@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fedge_agent.config.schema import Training
-from fedge_agent.durable.releases import ChainStore
+from fedge_agent.durable.releases import ChainStore, Learnt
 from fedge_agent.learning.champion import (
     MOST_FALSE,
     SHARES,
@@ -102,9 +102,13 @@ def test_a_guarded_file_loses_nothing_to_an_own_model_that_is_hardly_worse() -> 
     assert share_of_own(CLASSIFY, (better[few], file[few], y[few]), guarded=True) == 0
 
 
+def _rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
 def _own(graph: TrainableGraph, folder: Path, epochs: int) -> OwnModel:
     training = Training(own_model=1.0, epochs=epochs, learning_rate=0.003)
-    return OwnModel(graph, b"d" * 32, training, ChainStore(folder), graph.params.copy())
+    return OwnModel(graph, b"d" * 32, training, ChainStore(folder), graph.params.copy(), _rng())
 
 
 def _normal(rows: int) -> Floats:
@@ -121,9 +125,9 @@ def test_a_release_that_reproduces_faults_too_does_not_pass_for_the_better_one(t
     x = _normal(600)
     data, held = Data(x[:400], np.zeros(400)), Data(x[400:], np.zeros(200))
     own, blind = _own(graph, tmp_path / "own", 20), _own(graph, tmp_path / "blind", 20)
-    assert own.train(data, held, 1, lambda: None, 0) and own.weights is not None
+    assert own.train(data, held, 1, lambda: None, Learnt(0)) and own.weights is not None
     everything = np.random.default_rng(1).normal(size=(4000, 6)).astype(np.float32) * 3
-    assert blind.train(Data(everything, np.zeros(4000)), Data(x[:0], np.zeros(0)), 1, lambda: None, 0)
+    assert blind.train(Data(everything, np.zeros(4000)), Data(x[:0], np.zeros(0)), 1, lambda: None, Learnt(0))
     assert blind.weights is not None
     assert choose(graph, blind.weights, own.weights, data, held).share > 0.6
 
@@ -132,13 +136,13 @@ def test_the_own_model_gets_its_part_of_the_epochs_and_survives_a_restart(tmp_pa
     graph = TrainableGraph.load(zoo.autoencoder(ANOMALY, 6, (2,)).SerializeToString())
     x, digest, chain, start = _normal(300), b"d" * 32, ChainStore(tmp_path), graph.params.copy()
     data, held = Data(x[:200], np.zeros(200)), Data(x[200:], np.zeros(100))
-    own = OwnModel(graph, digest, Training(own_model=0.4, epochs=1), chain, start)
-    changed = [own.train(data, held, version, lambda: None, 0) for version in range(1, 6)]
+    own = OwnModel(graph, digest, Training(own_model=0.4, epochs=1), chain, start, _rng())
+    changed = [own.train(data, held, version, lambda: None, Learnt(0)) for version in range(1, 6)]
     assert changed == [False, False, True, False, True]
-    again = OwnModel(graph, digest, Training(), chain, start)
+    again = OwnModel(graph, digest, Training(), chain, start, _rng())
     assert again.weights is not None and own.weights is not None and np.array_equal(again.weights, own.weights)
-    assert OwnModel(graph, b"e" * 32, Training(), chain, start).weights is None
-    assert OwnModel(graph, digest, Training(own_model=0.0), chain, start).weights is None
+    assert OwnModel(graph, b"e" * 32, Training(), chain, start, _rng()).weights is None
+    assert OwnModel(graph, digest, Training(own_model=0.0), chain, start, _rng()).weights is None
 
 
 def test_a_training_that_makes_the_own_model_worse_is_undone(tmp_path: Path) -> None:
@@ -146,11 +150,21 @@ def test_a_training_that_makes_the_own_model_worse_is_undone(tmp_path: Path) -> 
     x = _normal(300)
     data, held = Data(x[:200], np.zeros(200)), Data(x[200:], np.zeros(100))
     own = _own(graph, tmp_path, 30)
-    assert own.train(data, held, 1, lambda: None, 0)
+    assert own.train(data, held, 1, lambda: None, Learnt(0))
     good = own.weights
     upside_down = Data(x[:200] * np.linspace(-3, 3, 6, dtype=np.float32), np.zeros(200))
-    assert not own.train(upside_down, held, 2, lambda: None, 0)
-    assert own.weights is good
+    assert not own.train(upside_down, held, 2, lambda: None, Learnt(5, 9))
+    assert own.weights is good and (own.trainings, own.undone) == (2, 1)
+    # A restart is no reason to try it again; its age is still that of the samples that it learnt from.
+    assert ChainStore(tmp_path).load_learnt(b"d" * 32) == Learnt(0, 9)
+
+
+def test_data_without_a_finite_row_is_no_training(tmp_path: Path) -> None:
+    graph = TrainableGraph.load(zoo.autoencoder(ANOMALY, 6, (2,)).SerializeToString())
+    own = _own(graph, tmp_path, 1)
+    assert not own.train(Data(np.full((9, 6), np.nan, np.float32), np.zeros(9)), Data(_normal(9), np.zeros(9)), 1,
+                         lambda: None, Learnt(0))  # fmt: skip
+    assert (own.trainings, own.undone, own.weights) == (0, 0, None)
 
 
 def test_a_training_is_not_undone_because_faults_are_rarer_in_what_is_held_back() -> None:

@@ -64,7 +64,7 @@ def test_training_again_makes_the_own_model_younger(at_end: AtEnd, tmp_path: Pat
     site = at_end(OfflineSite(tmp_path, samples=100))
     made = site.participant(training=LEARNS)
     made.step()
-    first = made.model._model.own.trained_ns
+    first = made.model._model.own.learnt
     for i in range(100):
         site.samples.put(Sample("m", "pump", 10**12 + i, np.array([i - 50, 1], np.float32), int(i > 50), False))
     site.samples.flush()
@@ -73,5 +73,5 @@ def test_training_again_makes_the_own_model_younger(at_end: AtEnd, tmp_path: Pat
     before = made.model.age(time.time())["own_s"]
     made.step()
     own = made.model._model.own
-    assert first is not None and own.trained_ns is not None and own.trained_ns > first
+    assert first is not None and own.learnt is not None and own.learnt.newest_ns > first.newest_ns
     assert made.model.age(time.time())["own_s"] < before
