@@ -68,13 +68,13 @@ def _holds(entry: dict[str, Any]) -> str:
         none = "none sends updates that count: those that do are in quarantine" if out else "none sends updates"
         return f"{counted(active, 'gateway')} active, and {none}"
     besides = f", besides the {out} in quarantine," if out else ""
-    told = f"of {active} active gateways {hostile or 'none'}{besides} may be hostile"
+    text = f"of {active} active gateways {hostile or 'none'}{besides} may be hostile"
     if not hostile and all_ < FEWEST:
-        return f"{told}: no rule is robust among {all_} updates, fewer than {FEWEST}; only trust looks at them"
+        return f"{text}: no rule is robust among {all_} updates, fewer than {FEWEST}; only trust looks at them"
     if entry["holds_least"] == hostile:
-        return told
+        return text
     least, then = counted(entry["least_in_a_round"], "update"), entry["holds_least"] or "none"
-    return f"{told} when a round has {all_} updates; its deadline may end it with {least}, and then {then} may be"
+    return f"{text} when a round has {all_} updates; its deadline may end it with {least}, and then {then} may be"
 
 
 @click.command()
