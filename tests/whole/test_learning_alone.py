@@ -79,6 +79,10 @@ when = { for_windows = 3, min_gap = "1s" }
         found: dict[str, Any] = self.status("gw")["models"]["m"]
         return found
 
+    def stored(self) -> int:
+        """How many windows are stored."""
+        return sum(self.model()["samples"].values())
+
     def trained(self) -> bool:
         """Whether a model of its own decides by now."""
         return bool(self.model()["own_share"])
@@ -115,6 +119,25 @@ def test_an_untrained_starter_becomes_a_model_that_alarms_and_outlives_kill_9(ga
 
     gateway.wait(alarm, "the alarm")  # a limit of a few windows may also have been exceeded by chance before
     assert alarm()[0]["release"] == 0 and alarm()[0]["state"] in ("opened", "raised")
+
+
+@pytest.mark.slow  # test_a_gateway_that_is_switched_off_daily_is_trained_again is its quick twin
+def test_new_samples_count_over_kill_9(gateway: Alone) -> None:
+    """Of a gateway whose supply is cut daily no run is long enough for `new_samples`; together they are."""
+    gateway.start("gw")
+    gateway.operate(30)
+    gateway.wait(gateway.trained, "the own model")
+    file = gateway.folder / "gw/models/m/own.cbor"
+    gateway.wait(lambda: gateway.stored() >= 110, "all windows")
+    gateway.kill("gw")
+    before = file.read_bytes()
+    gateway.operate(10)  # 40 windows; 60 make a training due
+    gateway.start("gw")
+    gateway.wait(lambda: gateway.stored() >= 145, "a run")
+    gateway.kill("gw")
+    gateway.operate(10)
+    gateway.start("gw")
+    gateway.wait(lambda: file.read_bytes() != before, "a training")
 
 
 def test_after_joining_the_own_model_goes_on_beside_the_releases(gateway: Alone) -> None:
