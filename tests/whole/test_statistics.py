@@ -92,7 +92,7 @@ def test_is_my_pump_like_the_others_is_answered_before_the_first_training(plant:
         plant.wait(lambda name=name: plant.of(name)["sites"] == 4, f"statistics at {name}")  # type: ignore[misc]
     config = ["--config", str(plant.folder / "four.toml")]
     said = plant.typed("fedge-agent", "compare", "pump-1", *config)
-    assert said.startswith("model f: compared with 3 sites, as of ")
+    assert said.startswith("model f: compared with statistics of 4 sites, as of ")
     lines = said.splitlines()
     assert lines[2].startswith("    p: 3,") and "higher than 3 of 3" in lines[2]
     assert "1,000 times too large: is it read in milli-units" in lines[2]
@@ -101,9 +101,9 @@ def test_is_my_pump_like_the_others_is_answered_before_the_first_training(plant:
     wrong = CliRunner().invoke(main, ["compare", "pump-2", *config])
     assert wrong.exit_code == 1 and "no asset 'pump-2'" in wrong.output
     status = plant.told("four")
-    assert "compared with 3 sites: 2 channels unlike theirs" in status
+    assert "compared with statistics of 4 sites: 2 channels unlike theirs" in status
     assert "unlike other sites: pump-1 p: 3," in status and "no update yet" in status
-    assert "compared with 3 sites: all channels like theirs" in plant.told("two")
+    assert "compared with statistics of 4 sites: all channels like theirs" in plant.told("two")
     metrics = plant.text("four", "/metrics")
     assert 'fedge_agent_statistics_sites{name="f"} 4.0' in metrics
     assert 'fedge_agent_channels_that_differ{name="pump-1"} 2.0' in metrics

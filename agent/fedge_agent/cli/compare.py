@@ -74,7 +74,7 @@ def _state(entry: dict[str, Any]) -> str:
         return f"not compared with other sites: {printable(entry['refused'])}"
     if entry["sites"]:
         since = times.shown(round(entry["created"] * 1e9))
-        return f"compared with {counted(entry['sites'] - 1, 'site')}, as of {since} UTC"
+        return f"compared with statistics of {counted(entry['sites'], 'site')}, as of {since} UTC"
     if not entry["sent"]:
         return f"statistics are sent from {entry['needs']} windows on; it has {entry['windows']}"
     return "statistics are sent; too few other sites have sent theirs to compare with"

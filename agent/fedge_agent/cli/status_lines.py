@@ -176,7 +176,7 @@ def _statistics(entry: dict[str, Any]) -> str:
     if entry["sites"]:
         count = sum(map(len, entry["stand_out"].values()))
         differ = f"{counted(count, 'channel')} unlike theirs" if count else "all channels like theirs"
-        return f"; compared with {counted(entry['sites'] - 1, 'site')}: {differ}"
+        return f"; compared with statistics of {counted(entry['sites'], 'site')}: {differ}"
     if entry["sent"]:
         return "; statistics sent, too few sites have sent theirs to compare with"
     return f"; statistics from {entry['needs']} windows on (has {entry['windows']})"

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from fedge_models.errors import DataError, ModelError
+from fedge_models.errors import ConfigError, DataError, ModelError
 from fedge_models.graph import array_labels
 from fedge_models.graph.array_rows import input_rows
 from fedge_models.graph.card_scale import rows_in_card_scale
@@ -137,7 +137,7 @@ def simulate_federation(
     model: bytes | Path | str,
     *,
     rounds: int = production.ROUNDS,
-    training: TrainingConfig | None = None,
+    training: TrainingConfig | Mapping[str, Any] | None = None,
     seed: int = 0,
     seeds: int = 1,
     workers: int = 1,
@@ -147,10 +147,10 @@ def simulate_federation(
     """Run a federation of two sites or more, as aggregator and gateways run it by default, and compare it.
 
     sites: arrays, or a file or folder each, as `fedge-agent train --data` reads them. model: an ONNX file with a card,
-    or its bytes. training: of each site, each round. seeds: repetitions, each with other data held back, from `seed`
-    on; several tell the errors. workers: processes at once; above 1 the program needs ``if __name__ == "__main__"``.
-    look: gets how much is done, of how much. keys: further keys of a simulation, such as ``compare=True``,
-    ``rule={"name": "median"}``, ``trust={"action": "watch"}`` or ``hostile=0.3``.
+    or its bytes. training: of each site, each round; a dict has some of its keys. seeds: repetitions, each with other
+    data held back, from `seed` on; several tell the errors. workers: processes at once; above 1 the program needs
+    ``if __name__ == "__main__"``. look: gets how much is done, of how much. keys: further keys of a simulation, such as
+    ``compare=True``, ``rule={"name": "median"}``, ``trust={"action": "watch"}`` or ``hostile=0.3``.
 
     Raises DataError for data that does not fit the model, ModelError for a model that does not train, ConfigError for
     keys that do not fit.
@@ -158,12 +158,24 @@ def simulate_federation(
     body = model if isinstance(model, bytes) else Path(model).read_bytes()
     table = {**keys, "sites": max(2, len(sites)), "rounds": rounds, "seed": seed, "seeds": seeds}
     if training is not None:
-        table["training"] = {**msgspec.structs.asdict(training), **keys.get("training", {})}
+        table["training"] = _training_table(training)
     config = settings.convert(table, Config, WHERE)
     _check_names(sites)
     rows = read_sites(sites, TrainableGraph.load(body), config)
     study = compare_sites(rows, body, config, WHERE, workers, look)
     return Comparison(study, study.own_run(seed).weights)
+
+
+def _training_table(training: object) -> dict[str, Any]:
+    """Keys of a training and their values. Raises ConfigError for anything else."""
+    if isinstance(training, TrainingConfig):
+        return msgspec.structs.asdict(training)
+    if isinstance(training, Mapping):
+        return dict(training)
+    raise ConfigError(
+        f'{WHERE}: training: expected a TrainingConfig or a dict such as {{"epochs": 2}}, got '
+        f"{type(training).__name__} {training!r:.100}"
+    )
 
 
 def _check_names(sites: Mapping[Any, Any]) -> None:

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from fedge_aggregator.rounds.rules.rule import FEWEST
 from fedge_models.system.text import counted
 
 from .estimate import FEW, SMALL, Estimate
 from .recommendation import recommended
+from .rule_choice import DEFAULT
 from .study import DAY, Attacked, Study
 from .study_words import NAMES, error, listed, people, percent, score, signed, size
 
@@ -174,15 +176,28 @@ def _costs(study: Study) -> list[Sentence]:
     price = study.price()
     if price is None:
         return []
-    question = f"What does {people(study.main)} cost here?"
+    few = _averages(study)
+    return [Sentence(f"What does {people(study.main)} cost here?", f"{_price(study, price)}{few}")]
+
+
+def _averages(study: Study) -> str:
+    """Say that the default averages among so few sites; empty where it does not."""
+    if study.main != DEFAULT or len(study.sites) >= FEWEST:
+        return ""
+    return (
+        f" Among {len(study.sites)} sites, fewer than {FEWEST}, the default is an average too (by the square root of "
+        "the sample counts, and with trust): this is not the price of a robust rule."
+    )
+
+
+def _price(study: Study, price: Estimate) -> str:
+    """What the run's own rule gives up against FedAvg without trust, in words."""
     shown = f"{NAMES[study.metric]} {signed(price).lstrip('+')}"
     if not price.known:
-        return [Sentence(question, f"{shown}, against FedAvg without trust where nobody attacks.")]
+        return f"{shown}, against FedAvg without trust where nobody attacks."
     if price.above(SMALL if not study.is_error else 0):
-        return [Sentence(question, f"Where nobody attacks, {shown} against FedAvg without trust.")]
+        return f"Where nobody attacks, {shown} against FedAvg without trust."
     if price.below(-SMALL if not study.is_error else 0):
         ahead = f"{NAMES[study.metric]} {signed(Estimate(-price.mean, price.error)).lstrip('+')}"
-        return [
-            Sentence(question, f"Nothing: where nobody attacks it is better than FedAvg without trust, by {ahead}.")
-        ]
-    return [Sentence(question, f"Nothing that can be seen against FedAvg without trust ({shown}).")]
+        return f"Nothing: where nobody attacks it is better than FedAvg without trust, by {ahead}."
+    return f"Nothing that can be seen against FedAvg without trust ({shown})."

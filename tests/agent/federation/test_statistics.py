@@ -133,7 +133,10 @@ def test_three_sites_see_each_other_and_the_one_that_differs_says_so(make: Make)
     assert line.startswith("pump-1 a: 10,200 (10,199–10,201); others ")
     assert "over 2 sites: higher than 2 of 2" in line
     said = list(lines({"pumps": sites[2].part.statistics.comparison()}))
-    assert said[0].startswith("model pumps: compared with 2 sites, as of ") and said[1] == "  pump-1: of 200 windows"
+    assert (
+        said[0].startswith("model pumps: compared with statistics of 3 sites, as of ")
+        and said[1] == "  pump-1: of 200 windows"
+    )
     assert said[2].startswith("    a: ") and said[3].startswith("    b: 100 ") and "like the others" in said[3]
     assert said[4] == "    score: no values yet; nothing of other sites yet"
 

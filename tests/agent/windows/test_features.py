@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from fedge_agent.windows.features import COUNTED, SINGLE, Preparation, bridge, extract, feature_count
@@ -27,6 +29,23 @@ def test_features_against_written_out_formulas() -> None:
             (c**4).mean() / row.var() ** 2,
         ]
         np.testing.assert_allclose(f, [*expected, row.min(), row.max()], rtol=1e-4)
+
+
+def test_features_are_in_the_order_that_the_reference_says() -> None:
+    text = (Path(__file__).parents[3] / "docs/reference/model-card.md").read_text()
+    [line] = [line for line in text.splitlines() if line.startswith("mean(current_A), ")]
+    x = {c: np.random.default_rng(k).normal(k, 2, (1, 64)) for k, c in enumerate(("current_A", "pressure_bar"))}
+
+    def value(name: str) -> float:
+        feature, channel = name.removesuffix(")").split("(")
+        feature, _, band = feature.partition("_")
+        found = extract(x[channel], (f"{feature}:2" if band else feature,)).ravel()
+        return float(found[int(band or 0)])
+
+    expected = [value(name) for name in line.split(", ")]
+    got = extract(np.concatenate(list(x.values())), ("mean", "std", "bands:2"))
+    assert len(expected) == 8
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
 def test_slope_is_the_change_over_the_window() -> None:

@@ -89,6 +89,9 @@ def test_rows_of_a_table_and_measured_ones_are_taken_and_rows_without_a_number_c
         ({"a": site(0)}, {}, DataError, r"gives 1 site \(a\): a federation has two or more"),
         ({"a": site(0), "b": site(1)}, {"rule": {"name": "medan"}}, ConfigError, "medan"),
         ({"a": site(0), "b": site(1)}, {"rul": {}}, ConfigError, "rul"),
+        ({"a": site(0), "b": site(1)}, {"training": {"epoch": 2}}, ConfigError, "training.epoch.*epochs"),
+        ({"a": site(0), "b": site(1)}, {"training": {"epochs": -1}}, ConfigError, "training.epochs"),
+        ({"a": site(0), "b": site(1)}, {"training": 2}, ConfigError, "expected a TrainingConfig or a dict such as"),
         ({"a": site(0), "b": fedge_fleet.Site(np.zeros((9, 3)), np.zeros(9))}, {}, DataError, "shape"),
         ({"a": site(0), "b": fedge_fleet.Site(np.zeros((9, 2)), np.zeros(8))}, {}, DataError, "has 8 rows, 'x' has 9"),
         ({"a": site(0), "b": fedge_fleet.Site(np.zeros((9, 2)), np.full(9, 7))}, {}, DataError, "row 0: 7; .*1 high"),
@@ -155,6 +158,8 @@ def test_labels_that_may_hold_together_are_learnt_together() -> None:
     sites = {f"s{k}": faults(k) for k in range(4)}
     how: dict[str, Any] = {"rounds": 12, "training": TrainingConfig(learning_rate=0.02)}
     found = fedge_fleet.simulate_federation(sites, model, **how)
+    same = fedge_fleet.simulate_federation(sites, model, rounds=12, training={"learning_rate": 0.02})
+    assert same.federated == found.federated
     assert found.metric == "macro_f1" and min(found.federated.values()) > 0.9
     hostile = fedge_fleet.simulate_federation(
         sites, model, **how, hostile=0.25, attack={"name": "label_flip"}, rule={"name": "median"}

@@ -74,6 +74,13 @@ def answers(made: Study) -> str:
     return "\n".join(f"{s.question} {s.answer}" for s in judge(made).sentences)
 
 
+def test_among_few_sites_it_is_said_that_the_default_averages() -> None:
+    assert "Among 5 sites, fewer than 7, the default is an average too" in answers(
+        study(0.7, {DEFAULT: 0.8, UNPROTECTED: 0.81})
+    )
+    assert "is an average too" not in answers(study(0.7, {"median": 0.8, UNPROTECTED: 0.81}))
+
+
 def test_a_gain_beyond_its_error_pays_and_one_within_does_not() -> None:
     pays = study(0.7, {DEFAULT: 0.8})
     assert "Joining pays here: macro-F1 0.80" in answers(pays)
