@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from fedge_models.errors import ModelError
+from fedge_models.errors import ConfigError, ModelError
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.graph.card.metadata import decode_card, encode_card
+from fedge_models.graph.intake import read_card_file
 from fedge_models.messages.quantize import LIMIT, dequantize, expand
 from fedge_models.training.personal import extract, mask_of
 from fedge_models.training.start_value import LEAST_SPREAD, OFFERED, of_tensors, offered, offers
@@ -43,6 +46,29 @@ def test_an_offer_leads_to_the_sites_own_tensors_or_as_near_as_the_grid_goes(
     assert spreads[1] == pytest.approx(max(float(far[:2].max()), OFFERED)) and (spreads[[0, 3]] == nothing[0]).all()
     tensors = of_tensors(MASK, SIZES)
     assert offers(spreads, tensors) and not offers(nothing, tensors)
+
+
+@pytest.mark.parametrize(("at", "field"), [('"task"', "local_end"), ('"loss"', "loss_rate")])
+def test_card_of_a_newer_version_says_that_this_one_is_to_be_upgraded(at: str, field: str) -> None:
+    card = Card("classify", (Channel("a"),), WindowSpec(1, 4, 2), ("mean",), ("x", "y"))
+    text = encode_card(card).replace(at, f'"{field}":1,{at}', 1)
+    with pytest.raises(ModelError, match=f"m.onnx: the model's card has the field '{field}'.*upgrade this gateway"):
+        decode_card(text, "m.onnx")
+
+
+def test_patterns_of_a_card_may_be_a_list_in_toml(tmp_path: Path) -> None:
+    file = tmp_path / "card.toml"
+    for given_local, local in (('["head.*", "norm.*"]', "head.*,norm.*"), ('"head.*"', "head.*")):
+        file.write_text(
+            f'task = "classify"\nlabels = ["a", "b"]\nlocal = {given_local}\ntrainable = ["*"]\n'
+            'window = { rate_hz = 1, length = 4, hop = 2 }\nchannels = [{ name = "x" }]\n'
+        )
+        card = read_card_file(file)
+        assert (card.local, card.trainable) == (local, "*")
+        assert decode_card(encode_card(card)) == card
+    file.write_text(file.read_text().replace('"head.*"', "[1]"))
+    with pytest.raises(ConfigError, match="key 'local': expected text"):
+        read_card_file(file)
 
 
 def test_card_offers_only_what_stays_at_the_sites() -> None:

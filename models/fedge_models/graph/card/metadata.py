@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 METADATA_KEY = "fedge.card"
 MAX_CARD_BYTES = 64 * 1024
 NEWER = {"local_start": "file"}
+_UNKNOWN = re.compile(r"Object contains unknown field `(.+?)`")
 
 
 def encode_card(card: Card) -> str:
@@ -38,9 +40,20 @@ def decode_card(text: str, where: str = "model") -> Card:
     try:
         card = msgspec.json.decode(text, type=Card)
     except msgspec.DecodeError as e:
+        if unknown := _UNKNOWN.search(str(e)):
+            raise ModelError(_newer(where, unknown[1])) from e
         raise ModelError(f"{where}: metadata {METADATA_KEY!r} is not a valid card: {e}") from e
     check(card, where)
     return card
+
+
+def _newer(where: str, field: str) -> str:
+    """What to do about a field that no card of this version has: whoever writes cards with it checks its name."""
+    return (
+        f"{where}: the model's card has the field {field!r}, which this version does not know: it was made by a newer "
+        "version; upgrade this gateway, or the program here that reads it. If you wrote the metadata yourself, correct "
+        "the field's name"
+    )
 
 
 def read_card(model: onnx.ModelProto, where: str = "model") -> Card:

@@ -139,6 +139,10 @@ def with_weights(data: bytes, weights: Mapping[str, Array]) -> bytes:
 
 def read_card_file(path: Path) -> Card:
     """Read a card from TOML, with the keys of `card.Card`. Raises ConfigError or ModelError naming file and key."""
-    card = settings.load(path, Card)
+    table = settings.read(path)
+    for key in ("local", "trainable"):  # text on the card, so that versions before this one read it
+        if isinstance(given := table.get(key), list) and given and all(isinstance(glob, str) for glob in given):
+            table[key] = ",".join(given)
+    card = settings.convert(table, Card, str(path))
     check(card, str(path))
     return card
