@@ -41,7 +41,7 @@ from ..rounds.trust.outside_evidence import HeldBackCheck
 from ..store.store import Model, Node, Store
 from ..store.updates import UpdateRow
 from . import admission
-from .gathering import VerifiedUpdates, gather
+from .gathering import StaleOffers, VerifiedUpdates, gather
 from .publish import Published
 from .release_chain import ReleaseChain
 from .report import report
@@ -316,7 +316,11 @@ class Federation:
     def _finish(self, opened: Round, now: float) -> bool:
         """Average and publish; False when a damaged update was deleted: without it the round may not be due."""
         header, verified = self.current.header, self._verified.take_all()
-        with gather(self._store, self.model, header, self.config.max_samples, self._folder, verified) as (found, rows):
+        local, offers = self.how.local, None
+        if local is not None and local.shared and self.how.privacy is None:
+            offers = StaleOffers(local.mask, self._chain.weights, header.version)
+        how = self._store, self.model, header, self.config.max_samples, self._folder, verified, offers
+        with gather(*how) as (found, rows):
             for node, why in found.damaged.items():
                 logger.error("federation %s: update of %s: %s", self.name, node, why)
                 self._store.updates.discard(self.name, node, why, now)

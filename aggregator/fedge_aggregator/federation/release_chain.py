@@ -41,6 +41,16 @@ class ReleaseChain:
         """The newest release that this process knows of."""
         return self._current
 
+    def weights(self, version: int) -> Floats | None:
+        """The weights (P,) of a release; None when they are no longer stored."""
+        current = self._current
+        if version == current.header.version:
+            return current.weights
+        found = self._store.releases.find(self._name, version)
+        if found is None or found[1] is None:
+            return None
+        return decode_release(found[1].full, self._signer.key.public_key(), self._model.sizes).weights
+
     def refresh(self) -> None:
         """Load the newest release if another process has published it."""
         with self._store.reading():

@@ -127,7 +127,7 @@ def average(how: Averaging, due: DueRound, state: RoundState, runner: Runner = L
 
 def _with_start(result: RoundResult, local: Local, how: Averaging, due: DueRound) -> RoundResult:
     """The same step, with what a release does with the tensors that stay at the sites."""
-    counts = [how.privacy is None and u.staleness == 0 and result.shares[u.node] > 0 for u in due.updates]
+    counts = [how.privacy is None and (u.staleness == 0 or u.moved) and result.shares[u.node] > 0 for u in due.updates]
     hostile = how.pipeline.hostile(len(due.updates))
     start: Start = start_value.follow(local, due.rows, [u.spread for u in due.updates], counts, hostile)
     step = result.step.copy()

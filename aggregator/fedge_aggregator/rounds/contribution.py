@@ -24,6 +24,7 @@ class Contribution(NamedTuple):
     samples: int  # as claimed, capped
     staleness: int  # releases since its base
     metrics: dict[str, float]  # on the node's held-back samples
+    moved: bool = False  # its base is older, but what it says of local tensors is from the newest (`start_value.moved`)
 
 
 class Weighing(NamedTuple):

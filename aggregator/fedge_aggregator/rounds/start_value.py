@@ -3,11 +3,12 @@
 
 Honest sites differ in these tensors on purpose. So no rule, trust, norm or distance sees their columns: a round reads
 zeros there, whatever an update holds. Where the card says `local_start = "shared"`, the release's values follow the
-coordinate-wise median over the sites that offer theirs, each alike. A site that lacks a class, has privacy or is stale
-offers nothing, a hostile one always does. So the values move only if the offers are more than twice the updates that
+coordinate-wise median over the sites that offer theirs, each alike. A site that lacks a class or has privacy offers
+nothing, a hostile one always does. So the values move only if the offers are more than twice the updates that
 may be hostile, of all in the round: then it is between what two honest sites have. Nothing of a median of fewer than
-`LEAST_SITES` sites is published, as it would show one of them to another. A stale update is left out: it says how far
-its site was from an older release.
+`LEAST_SITES` sites is published, as it would show one of them to another. A stale update says how far its site was from
+an older release: it counts once it is moved to the newest one (`moved`), for which the older one's weights must be
+stored.
 
 Pure, and apart from what a round leaves to the next: no momentum, no error feedback. A site's next offer begins with
 the release as it then is.
@@ -21,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 from fedge_models.graph.card import Card
-from fedge_models.messages.quantize import LIMIT, Codes, Floats
+from fedge_models.messages.quantize import LIMIT, Codes, Floats, dequantize, quantize
 from fedge_models.statistics.over_sites import LEAST_SITES
 from fedge_models.training.personal import Mask, mask_of
 from fedge_models.training.start_value import of_tensors, offers
@@ -95,8 +96,8 @@ class AveragedRows:
 def follow(local: Local, rows: Rows, spreads: Sequence[Floats], counts: Sequence[bool], hostile: int) -> Start:
     """How the release's values follow the sites'.
 
-    rows: codes as they came, on the newest grid; spreads: (T,) of each; counts: which updates are trusted and fresh;
-    hostile: how many of all these updates may be so.
+    rows: codes as they came, on the newest grid; spreads: (T,) of each; counts: which updates are trusted, and fresh or
+    moved; hostile: how many of all these updates may be so.
     """
     counted = [i for i, spread in enumerate(spreads) if counts[i] and offers(spread, local.tensors)]
     chosen = counted if local.shared else []
@@ -104,6 +105,18 @@ def follow(local: Local, rows: Rows, spreads: Sequence[Floats], counts: Sequence
     if len(chosen) < needed:
         return Start(np.zeros(int(local.mask.sum()), np.float32), len(chosen), needed)
     return Start(_medians(rows, chosen, local.mask), len(chosen), needed)
+
+
+def moved(codes: Codes, grid: Floats, base: Floats, newest: Floats, newest_grid: Floats) -> Codes:
+    """An offer (p,) from the values of an older release as one from the newest, all of local tensors only.
+
+    base: values (p,) that codes on `grid` are differences from; newest: those of the newest release, with its grid. The
+    site's own are the same to half a step of that, or as near as 127 steps go. A code at the end of its grid says only
+    that the site's are beyond: where the newest release is there too by now, nothing is known, and 0 pulls nowhere.
+    """
+    away = base + dequantize(codes, grid) - newest
+    passed = (np.abs(codes) == LIMIT) & (away * codes < 0)
+    return quantize(np.where(passed, np.float32(0), away), newest_grid)
 
 
 def grid_spreads(local: Local | None, spreads: Sequence[Floats], steps: Floats) -> list[Floats]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fedge_aggregator.federation.publish import Published
 from fedge_models.errors import RefusedError
 from fedge_models.graph import zoo
 from fedge_models.graph.card import Card, Channel, WindowSpec
@@ -38,8 +39,9 @@ class Site:
         self.name, self.own = name, np.full(int(MASK.sum()), own, np.float32)
         self._rng = np.random.default_rng(seed)
 
-    def send(self, bench: FederationBench, **changes: Any) -> None:
-        release = bench.federation.current
+    def send(self, bench: FederationBench, release: Published | None = None, **changes: Any) -> None:
+        release = release or bench.federation.current
+        changes |= {"base_version": release.header.version, "base_hash": release.hash}
         grid = expand(release.header.steps, GRAPH.sizes)
         codes = np.rint(30 * np.sin(np.arange(len(MASK))) + self._rng.normal(0, 10, len(MASK)))
         codes[MASK] = (self.own - release.weights[MASK]) / grid[MASK]
@@ -129,3 +131,30 @@ def test_saturated_update_is_refused_where_most_of_the_model_stays_at_the_sites(
     assert np.mean(MASK) > 0.02  # so that all that is averaged is less than 98 % of the codes
     with pytest.raises(RefusedError, match=r"100\.0% of its averaged values"):
         made.send("a", codes=np.where(MASK, 0, LIMIT).astype(np.int8))
+
+
+def play_behind(bench: FederationBench, rounds: int) -> np.ndarray:
+    """The same in an asynchronous federation: each site answers a release that is older by 0, 1 or 2."""
+    sites, published = honest(-0.7, 0.6, 0.1), [bench.federation.current]
+    for _ in range(rounds):
+        for behind, site in enumerate(sites):
+            site.send(bench, published[max(0, len(published) - 1 - behind)])
+        assert bench.step("abc") == len(published) + 1
+        published.append(bench.federation.current)
+    return bench.federation.current.weights[MASK]
+
+
+ASYNCHRONOUS = 'mode = "asynchronous"\nquorum = 2\nbuffer = 3\n'
+
+
+def test_offers_on_older_releases_count_in_an_asynchronous_federation(make_bench: MakeBench) -> None:
+    made = make_bench(ASYNCHRONOUS, model=SHARED)
+    np.testing.assert_allclose(play_behind(made, 20), 0.1, atol=0.02)
+    assert made.store.releases.listed("f")[-1].details["start_value_of_sites"] == 3
+
+
+def test_offers_on_releases_whose_weights_are_gone_are_left_out(make_bench: MakeBench) -> None:
+    made = make_bench(ASYNCHRONOUS + "history = 0\n", model=SHARED)
+    play_behind(made, 4)
+    details = made.store.releases.listed("f")[-1].details
+    assert details["start_value_stays"] == "too few offers: 1 of 3 needed, for 3 updates"

@@ -15,7 +15,7 @@ from fedge_aggregator.rounds.contribution import Contribution
 from fedge_aggregator.rounds.engine.update_rows import MemoryRows, RowsWriter
 from fedge_aggregator.rounds.rules.registry import RULES, build_pipeline
 from fedge_aggregator.rounds.server_optimizers import OPTIMIZERS
-from fedge_aggregator.rounds.start_value import AveragedRows, Local, follow, grid_spreads, local_of
+from fedge_aggregator.rounds.start_value import AveragedRows, Local, follow, grid_spreads, local_of, moved
 from fedge_aggregator.rounds.trust.reputation import TrustConfig
 from fedge_models.graph.card import Card, Channel, WindowSpec
 from fedge_models.messages.quantize import LIMIT
@@ -205,6 +205,22 @@ def test_columns_that_rules_do_not_see_are_the_same_in_a_file_and_in_parts(tmp_p
             part = whole.narrow(256, D) if whole.width == 256 else whole.narrow(0, D)
             assert (part.block(0, part.d) == seen[:, D - part.d :]).all()
             assert (whole.rows.block(0, D) == rows).all()  # the median reads what came
+
+
+CODES = st.integers(-LIMIT, LIMIT)
+
+
+@given(CODES, st.floats(-1, 1, width=32), st.floats(-1, 1, width=32), st.sampled_from([0.001, 0.01, 0.02]))
+def test_offer_on_an_older_release_says_the_same_of_the_site_from_the_newest(
+    code: int, base: float, newest: float, step: float
+) -> None:
+    codes, old, new = np.array([code], np.int8), np.float32([0.01]), np.float32([step])
+    made = moved(codes, old, np.float32([base]), np.float32([newest]), new)
+    own, end = base + code * old[0], LIMIT * new[0]
+    if abs(code) == LIMIT and (own - newest) * code < 0:  # the site's are somewhere beyond `own`
+        own = newest
+    nearest = newest + np.clip(own - newest, -end, end)
+    assert abs(newest + float(made[0]) * new[0] - nearest) <= new[0] / 2 + 1e-5
 
 
 def test_sites_without_an_offer_do_not_narrow_the_grid_of_those_with_one() -> None:
