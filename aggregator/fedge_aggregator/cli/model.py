@@ -35,7 +35,7 @@ def model_add(federation: str, file: Path, card: Path | None, trainable: str | N
 
     The weights of the file become release 1.
     """
-    from ..federation.add_model import add_model
+    from ..federation.add_model import add_model, still_start
 
     config = load(config_path)
     check_federation(config, federation)
@@ -43,6 +43,8 @@ def model_add(federation: str, file: Path, card: Path | None, trainable: str | N
     graph = add_model(store, keys, federation, settings, file, time.time(), card, trainable)
     for note in graph.notes:
         click.echo(f"{file}: {printable(note)}", err=True)
+    if why := still_start(graph, settings, federation):
+        click.echo(f"warning: {why}", err=True)
     click.echo(f"{federation}: {graph.card.task} model of {graph.params.size} trainable parameters, release 1")
 
 

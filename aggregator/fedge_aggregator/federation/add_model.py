@@ -13,11 +13,28 @@ from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.training.personal import check_local
 
 from ..authority import Authority
+from ..config.averaging import build_averaging
 from ..config.schema import FederationConfig
+from ..rounds.start_value import least_offers
 from ..store.releases import ReleaseRow
 from ..store.store import Model, Store
 from . import publish
 from .release_chain import bodies
+
+
+def still_start(graph: TrainableGraph, config: FederationConfig, federation: str) -> str | None:
+    """Why no full round here moves a shared start value, for the operator; None: one can, or none is shared."""
+    if graph.card.local_start != "shared" or config.mode != "asynchronous":
+        return None
+    pipeline = build_averaging(config, f"federation {federation}").pipeline
+    updates = config.limits(pipeline.minimum()).buffer
+    needed = least_offers(pipeline.hostile(updates))
+    if needed <= updates:
+        return None
+    return (
+        f"the card says local_start = 'shared', but a round of {updates} updates (federation.{federation}.buffer) "
+        f"never has the {needed} offers that move these values; raise buffer"
+    )
 
 
 def add_model(

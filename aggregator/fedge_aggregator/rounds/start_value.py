@@ -101,10 +101,15 @@ def follow(local: Local, rows: Rows, spreads: Sequence[Floats], counts: Sequence
     """
     counted = [i for i, spread in enumerate(spreads) if counts[i] and offers(spread, local.tensors)]
     chosen = counted if local.shared else []
-    needed = max(LEAST_SITES, 2 * hostile + 1)
+    needed = least_offers(hostile)
     if len(chosen) < needed:
         return Start(np.zeros(int(local.mask.sum()), np.float32), len(chosen), needed)
     return Start(_medians(rows, chosen, local.mask), len(chosen), needed)
+
+
+def least_offers(hostile: int) -> int:
+    """Offers without which the values stay, in a round that may have so many hostile updates."""
+    return max(LEAST_SITES, 2 * hostile + 1)
 
 
 def moved(codes: Codes, grid: Floats, base: Floats, newest: Floats, newest_grid: Floats) -> Codes:

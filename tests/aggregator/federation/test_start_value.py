@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fedge_aggregator.federation.add_model import still_start
 from fedge_aggregator.federation.publish import Published
 from fedge_models.errors import RefusedError
 from fedge_models.graph import zoo
@@ -158,3 +159,19 @@ def test_offers_on_releases_whose_weights_are_gone_are_left_out(make_bench: Make
     play_behind(made, 4)
     details = made.store.releases.listed("f")[-1].details
     assert details["start_value_stays"] == "too few offers: 1 of 3 needed, for 3 updates"
+
+
+@pytest.mark.parametrize(
+    ("keys", "rule", "updates", "needed"),
+    [("", "fedavg", 2, 3), ("", "fedavg", 3, None), ("", "fedavg", 10, None), (", byzantine = 4", "bulyan", 19, None)],
+)
+def test_model_whose_start_value_no_round_can_move_gets_a_warning(
+    make_bench: MakeBench, keys: str, rule: str, updates: int, needed: int | None
+) -> None:
+    made = make_bench(
+        f'mode = "asynchronous"\nbuffer = {updates}\nquorum = {updates}\n', rule=f'{{ name = "{rule}"{keys} }}'
+    )
+    why = still_start(GRAPH, made.config.federation["f"], "f")
+    assert (why is None) == (needed is None)
+    assert why is None or f"a round of {updates} updates (federation.f.buffer) never has the {needed} offers" in why
+    assert still_start(TrainableGraph.load(FILE), made.config.federation["f"], "f") is None

@@ -214,8 +214,8 @@ CODES = st.integers(-LIMIT, LIMIT)
 def test_offer_on_an_older_release_says_the_same_of_the_site_from_the_newest(
     code: int, base: float, newest: float, step: float
 ) -> None:
-    codes, old, new = np.array([code], np.int8), np.float32([0.01]), np.float32([step])
-    made = moved(codes, old, np.float32([base]), np.float32([newest]), new)
+    codes, (old, new, before, now) = np.array([code], np.int8), np.array([[0.01], [step], [base], [newest]], np.float32)
+    made = moved(codes, old, before, now, new)
     own, end = base + code * old[0], LIMIT * new[0]
     if abs(code) == LIMIT and (own - newest) * code < 0:  # the site's are somewhere beyond `own`
         own = newest
