@@ -137,7 +137,6 @@ def _model(entry: dict[str, Any]) -> Line:
         serves += f", {names(_left(left))} left to the release for want of samples"
     if n := entry["decided_by_one"]:
         serves += f", {counted(n, 'window')} decided by one of the two, as the other overflowed"
-    serves += f"; {text}" if (text := entry["refused"]["text"]) and text != entry["problem"] else ""
     serves += STARTS.get(entry["start_value"], "")
     privacy = _privacy(entry["privacy"]) if entry["privacy"] else ""
     wild = f", {entry['left_out']} wild ones left out" if entry["left_out"] else ""
@@ -154,7 +153,8 @@ def _model(entry: dict[str, Any]) -> Line:
     parts = [how_sure.intervals(entry["intervals"]), how_sure.calibration(entry["calibration"])]
     sure = "".join(f"; {text}" for text in parts if text)
     samples = f"{_samples(entry['samples'])}{wild}{judged}"
-    more = f"{privacy}{_readiness(entry['readiness'])}{_age(entry['age'])}{sure}{doubt}{changed}"
+    refused = f"; {said}" if (said := entry["refused"]["text"]) and said != entry["problem"] else ""
+    more = f"{refused}{privacy}{_readiness(entry['readiness'])}{_age(entry['age'])}{sure}{doubt}{changed}"
     text = f"{serves}, {samples}, {_update(entry)}{more}"
     return Line(text, (entry["problem"],) if entry["problem"] else ())
 
