@@ -11,7 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from fedge_agent.cli.main import main
 from fedge_agent.config import plugins
+from fedge_agent.outputs.mes.caller import Caller
+from fedge_agent.outputs.mes.settings import MesConfig, Step
 from fedge_agent.outputs.registry import OUTPUTS
 from fedge_agent.outputs.registry import build as build_output
 from fedge_agent.sources.registry import SOURCES
@@ -26,17 +30,19 @@ from support.programs import BIN, free_port
 SECRETS = ("T000PATH", "k3yQUERY", "FRAGm3nt")
 REST = "/services/T000PATH/x?key=k3yQUERY#FRAGm3nt"
 LOGIN = "operat0r:pa55w0rd@"
+KEY = "h34derKEY"
 # Of each type that has an address, what else its table needs. The rest of an OPC UA address is the name of an endpoint,
-# which a server shows to whoever asks for its endpoints (OPC 10000-4, 5.5.4): that is no secret, a login is.
+# which a server shows to whoever asks for its endpoints (OPC 10000-4, 5.5.4): that is no secret; a login or a
+# query in it is refused.
 SOURCE_TABLES = {
-    "http": 'url = "http://{at}"',
+    "http": 'url = "http://{at}"\nheaders = {{ X-Api = "h34derKEY" }}',
     "mqtt": 'url = "mqtt://{at}"\nclient_id = "{name}"',
     "sparkplug": 'url = "mqtt://{at}"\nclient_id = "{name}"',
     "camera": 'device = "rtsp://{login}{at}"',
     "opcua": 'url = "opc.tcp://{at}"',
 }
 OUTPUT_TABLES = {
-    "webhook": 'url = "http://{at}"',
+    "webhook": 'url = "http://{at}"\nheaders = {{ X-Api = "h34derKEY" }}',
     "mqtt": 'url = "mqtt://{at}"\ntopic = "t/{{asset}}"',
     "sparkplug": 'url = "mqtt://{at}"\ngroup = "g"\nnode = "n"',
     "mes": 'url = "http://{at}"\ncreate = {{ body = {{ key = "{{key}}" }}, id = "/id" }}',
@@ -50,7 +56,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
     """A web server that finds nothing, and says what was asked for."""
 
     def do_POST(self) -> None:
-        text = f"Cannot {self.command} {self.path}".encode()
+        text = f"Cannot {self.command} {self.path} with {self.headers.get('X-Api')}".encode()
         self.send_response(404)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
@@ -129,7 +135,7 @@ def test_no_secret_of_an_address_is_printed_logged_or_shown(tmp_path: Path, echo
         gateway.end()
     said["log"] = (tmp_path / "gw.log").read_text()
     for where, text in said.items():
-        for secret in (*SECRETS, "operat0r", "pa55w0rd"):
+        for secret in (*SECRETS, "operat0r", "pa55w0rd", KEY):
             assert secret not in text, f"{where}: …{text[max(0, text.find(secret) - 200) : text.find(secret) + 50]}"
     assert f"127.0.0.1:{echo}/***" in said["status"] and f"127.0.0.1:{echo}/***" in said["log"]
 
@@ -148,6 +154,40 @@ def test_an_address_that_is_refused_is_not_shown_either(tmp_path: Path, kind: st
         with pytest.raises(FedgeError) as refused:
             build("x", settings.read(path), "gw.toml", tmp_path)
         assert not [s for s in (*SECRETS, "operat0r", "pa55w0rd") if s in str(refused.value)], refused.value
+
+
+@pytest.mark.parametrize("rest", ["?x=k3yQUERY", "/plant?x=k3yQUERY", "/plant#FRAGm3nt"])
+def test_an_opc_ua_address_with_a_query_is_refused(rest: str) -> None:
+    with pytest.raises(FedgeError, match=r"url 'opc.tcp://h:4840/\*\*\*' has a query"):
+        build_source("x", {"type": "opcua", "url": f"opc.tcp://h:4840{rest}"}, "gw.toml", None)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"mqtt://{LOGIN}h:1{REST}",
+        f"http://h{REST}",
+        f"rtsp://{LOGIN}h/T0",
+        f"opc.tcp://{LOGIN}h/",
+        f"opc.tcp://h{REST}",
+    ],
+)
+def test_browse_shows_no_secret_of_an_address(url: str) -> None:
+    done = CliRunner().invoke(main, ["browse", url])
+    text = done.output + str(done.exception)
+    assert done.exit_code and "://h" in text and not [s for s in (*SECRETS, "operat0r", "pa55w0rd") if s in text]
+
+
+def test_a_preview_of_work_orders_shows_of_a_step_only_what_the_event_fills_in() -> None:
+    asked = {"reference": "{key}", "k": "k3yQUERY"}
+    find = Step(method="GET", url="/T000PATH?key=k3yQUERY", query=asked, rows="", id="/id")
+    create = Step(url="/T000PATH?apikey=k3yQUERY", body={"text": "{key}"}, id="/id")
+    for url in ("http://h", f"http://h{REST}"):
+        config = MesConfig(url=url, find=find, create=create)
+        caller, known = Caller(config, "output.x"), {"key": "gw:m:pump:1", "asset": "pump"}
+        shown = [caller.preview(step, known, "gw:m:pump:1") for step in (find, create)]
+        assert not [s for s in SECRETS if s in str(shown)], shown
+        assert shown[0]["url"] == "http://h/***" and shown[0]["query"] == {"reference": "gw:m:pump:1", "k": "***"}
 
 
 def test_no_type_with_an_address_is_left_out() -> None:

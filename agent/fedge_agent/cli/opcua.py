@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 from fedge_models.errors import ConfigError, UnreachableError
+from fedge_models.system.addresses import shown
 from fedge_models.system.text import printable
 
 from .files import browse_file, file_of
@@ -84,7 +85,12 @@ def browse(
 
     plain = target.startswith("opc.tcp://")
     if "://" in target and not plain:
-        raise ConfigError(f"{target}: expected opc.tcp://host:port, a file, or the name of a configured source")
+        raise ConfigError(f"{shown(target)}: expected opc.tcp://host:port, a file, or the name of a configured source")
+    if plain and "@" in target:
+        raise ConfigError(
+            f"{shown(target)}: the address holds a name or password; browse a configured source that has username and "
+            "password_file instead"
+        )
     connector = Connector("plc", ConnectionConfig(target), None) if plain else _configured(target, config_path)
     more = "more time, fewer levels (--depth) or another node (--under)"
     leaves = _within(_browse(connector, under, depth), timeout, connector.config.url, more)

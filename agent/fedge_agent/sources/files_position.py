@@ -2,7 +2,8 @@
 """Where a followed file is read on: the stored position, brought up to the rows that the inbox has.
 
 The position of the newest rows is in the inbox as their receipt, and on its own in `position.json`. So a damaged file
-costs nothing. Without both, the file is started over, which is announced: its rows were read before.
+costs nothing. Without both, the file is started over, which is announced: its rows were read before. `position.json`
+exists from before the first rows on, so a kill while they are handed over is told from a file that somebody deleted.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ..protocols.csv.tail import Position, parse_position
 
 LAST_BYTES = 64 * 1024  # of a file, that a look goes back by
 ANNOUNCED_S = 86400.0  # how long it is a problem that a file was started over
+BEGUN = Position().encode()  # before the first rows
 
 
 class Found(NamedTuple):
@@ -46,6 +48,10 @@ def recovered(path: Path, receipts: Sequence[bytes]) -> Found:
         data = b""
     at = parse_position(data) if data is not None else None
     stored = parse_position(receipts[-1]) if receipts else None
+    if data == BEGUN or (data is None and stored is None):
+        if stored is None:
+            _write(path, Position())
+        return Found(stored is not None and _write(path, stored))
     if at is not None:
         if stored is not None and _is_behind(at, stored):
             _write(path, stored)
@@ -54,7 +60,7 @@ def recovered(path: Path, receipts: Sequence[bytes]) -> Found:
         why = (
             "is gone, but rows were read before; the file is started over, as `start` says. Its alarms keep their keys"
         )
-        return Found(False, "positions started over", why) if stored is not None else Found(False)
+        return Found(False, "positions started over", why)
     if stored is not None and _write(path, stored):
         return Found(True, "damaged positions, mended from the inbox")
     why = "is damaged; the file is read from its beginning. Alarms in it keep their keys, so they make no second orders"

@@ -21,6 +21,7 @@ from fedge_agent.protocols.csv.form import TableForm
 from fedge_agent.protocols.csv.lines import MAX_LINE
 from fedge_agent.sources.files import FilesSource
 from fedge_agent.sources.files_config import FilesConfig
+from fedge_agent.sources.files_position import recovered
 from fedge_agent.sources.host import HostedSource, Queue
 from fedge_agent.types import Quality
 from fedge_models.errors import ConfigError, UnreachableError
@@ -323,6 +324,22 @@ def test_a_position_that_was_deleted_is_begun_as_start_says_and_announced(tmp_pa
     (tmp_path / "position.json").unlink()
     assert made.look() == [[1]] and made.host.counts == {"positions started over": 1}
     assert "is gone, but rows were read before" in made.host.problems["started over"]
+
+
+def test_a_kill_before_the_first_position_is_no_file_that_is_started_over(tmp_path: Path) -> None:
+    made = follow(tmp_path, ("a",), start="begin")
+    made.write("a\n")
+    assert made.look() == []
+    (tmp_path / "position.json").unlink()
+    made = follow(tmp_path, ("a",), start="begin")
+    assert made.look() == []  # the position is there before the first row
+    begun = recovered(tmp_path / "other.json", [])
+    assert not begun.continues and not begun.started_over
+    made.write("1\n")
+    assert made.look() == [[1]]
+    (tmp_path / "position.json").write_bytes((tmp_path / "other.json").read_bytes())
+    made.write("2\n")
+    assert made.look() == [[2]] and not made.host.counts and not made.host.problems
 
 
 def test_a_position_of_an_earlier_version_has_no_check_and_counts(tmp_path: Path) -> None:

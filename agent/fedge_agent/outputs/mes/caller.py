@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -163,25 +163,18 @@ class Caller:
         texts = {str(value) for value in known.values()} | {str(v) for v in (known.get("context") or {}).values()}
         known = {**known, "session": {}, "origin": self._origin, "username": config.username, "saved": {}}
         known.setdefault("token", "{token}")
-        address = known["token"] if step.url == "{token}" else templates.fill_url(self.url(step), step.query, known)
+        query = placeholders.fill(step.query, known)
         signs = config.token_file or config.password_file
         headers = self._headers(step, known, key, {"Authorization": masking.HIDDEN} if signs else {})
         headers |= {config.hmac.header: masking.HIDDEN} if config.hmac else {}
         body = None if step.body is None else masking.body(placeholders.fill(step.body, known), texts)
         return {
             "method": step.method,
-            "url": self._shown(address, texts),
+            "url": shown(known["token"] if step.url == "{token}" else self.url(step)),
+            **({"query": masking.query(step.query, query, texts)} if query else {}),
             "headers": masking.headers(headers, [config.idempotency_header]),
             "body": body,
         }
-
-    def _shown(self, address: str, texts: Collection[str]) -> str:
-        """A step's filled address without secrets: what the step itself adds is shown, and what `url` is only as far as
-        its host."""
-        base = self._config.url.rstrip("/")
-        if not address.startswith(f"{base}/"):
-            return shown(address)
-        return shown(base) + masking.url(address.removeprefix(base), texts)
 
     def _ask(
         self, step: Step, known: Mapping[str, Any], key: str, before: Callable[[], None], may_be_gone: bool

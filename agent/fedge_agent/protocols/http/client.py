@@ -36,7 +36,7 @@ from fedge_models.system import http_exchange
 from fedge_models.system.addresses import HIDDEN, shown, split_url
 
 from ..tls import client_context, present
-from . import other_forms, pages
+from . import masking, other_forms, pages
 from .headers import on_the_wire
 from .settings import Server
 
@@ -47,7 +47,7 @@ GONE = 410
 LONGEST_ASKED_S = 3600  # a target that asks to wait longer is asked again after this
 Expect = Literal["json", "value", "no page", "anything"]
 _UNAVAILABLE = {  # statuses that every request gets for some time
-    401: "the key or password is not accepted; renew it (orders wait meanwhile)",
+    401: "the key or password is not accepted; renew it",
     407: "a proxy wants a password",
     429: "too many requests",
     502: "the target failed",
@@ -61,8 +61,8 @@ _CONFLICTS = {  # statuses that a new request may not get
     423: "it is locked",
 }
 _RETRIED = {
-    403: "this account may not do that; give it the right (orders wait meanwhile)",
-    404: "there is nothing at this address; correct url (orders wait meanwhile)",
+    403: "this account may not do that; give it the right",
+    404: "there is nothing at this address; correct url",
     408: "it took too long",
     425: "too early",
 }
@@ -156,9 +156,11 @@ def exchange(
         return Answer(GONE, None)
     try:
         return interpret(shown(url), response.status, response.headers, response.data, expect)
-    except FedgeError as e:  # pages of errors often name the path that was asked for
-        secrets = {part for part in (path, parts.path, parts.query) if len(part) > 1}
-        text = functools.reduce(lambda text, part: text.replace(part, HIDDEN), sorted(secrets, key=len)[::-1], str(e))
+    except FedgeError as e:  # pages of errors often name the path that was asked for, or the headers
+        secrets = {part: HIDDEN for part in (path, parts.path, parts.query) if len(part) > 1}
+        secrets |= dict.fromkeys(masking.secrets_of(headers), masking.HIDDEN)
+        longest_first = sorted(secrets.items(), key=lambda item: -len(item[0]))
+        text = functools.reduce(lambda text, item: text.replace(*item), longest_first, str(e))
         e.args = (text, *e.args[1:])
         raise
 

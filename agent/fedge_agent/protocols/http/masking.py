@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 HIDDEN = "***"
+LEAST_SECRET = 4  # characters; a shorter text would be found everywhere
 _PLAIN_HEADERS = ("accept", "content-type")
+_EVENT_HEADER = re.compile(r"(?i)idempoten|^x-(asset|event|machine|request-id)")
 _SECRET_NAME = re.compile(r"(?i)passw|pwd|secret|token|api.?key|auth|credential|session|signature|^key$|^sig$")
 _KEY = re.compile(r"(?=[\w+/=.-]*[A-Za-z])(?=[\w+/=.-]*\d)[\w+/=.-]{20,}")
 
@@ -25,11 +26,18 @@ def headers(found: Mapping[str, str], plain: Collection[str] = ()) -> dict[str, 
     return {name: value if name.lower() in shown else HIDDEN for name, value in found.items()}
 
 
-def url(address: str, known: Collection[str] = ()) -> str:
-    """An address; of its query only the values that carry no secret."""
-    parts = urlsplit(address)
-    pairs = [(name, _one(name, value, known)) for name, value in parse_qsl(parts.query, keep_blank_values=True)]
-    return urlunsplit(parts._replace(query=urlencode(pairs, safe="*")))
+def secrets_of(found: Mapping[str, str]) -> set[str]:
+    """What a server must not bring into a message by repeating our headers: the values of all but those of the format
+    and those that name an event, and of a login also what stands after its scheme."""
+    values = {v for name, v in found.items() if name.lower() not in _PLAIN_HEADERS and not _EVENT_HEADER.search(name)}
+    values |= {value.split(maxsplit=1)[-1] for value in values if value.strip()}
+    return {value for value in values if len(value) >= LEAST_SECRET}
+
+
+def query(found: Mapping[str, Any], filled: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """A query as it is filled; what is written in the configuration may be a key, so only what an event fills in is
+    shown."""
+    return {name: HIDDEN if value == found[name] else _one(name, value, known) for name, value in filled.items()}
 
 
 def body(data: Any, known: Collection[str] = ()) -> Any:

@@ -260,6 +260,11 @@ def _check(name: str, config: ConnectionConfig) -> None:
         raise ConfigError(f"{name}: url {shown(config.url)!r}: expected opc.tcp://host:port/path")
     if "@" in config.url.partition("://")[2].partition("/")[0]:  # it would be in every log and status page
         raise ConfigError(f"{name}: url holds a name or password; give username and password_file instead")
+    if "?" in config.url or "#" in config.url:  # the path names an endpoint, which discovery shows to everybody
+        raise ConfigError(
+            f"{name}: url {shown(config.url)!r} has a query (? or #), which no OPC UA address has (OPC 10000-6, 7); "
+            "expected opc.tcp://host:port/path"
+        )
     for one, other in (("certificate", "private_key"), ("user_certificate", "user_private_key")):
         if (getattr(config, one) is None) != (getattr(config, other) is None):
             raise ConfigError(f"{name}: {one} and {other} go together; one of them is missing")

@@ -107,7 +107,7 @@ def test_questions_may_have_a_request_of_their_own(at_end: AtEnd, cmms: Cmms, tm
     mes = output(at_end, cmms.config(ask=ask), tmp_path)
     mes.deliver(event_of(ASKED))
     assert cmms.made[0]["text"].startswith("what was pump from") and "/inspections" in cmms.server.requests[-1].line
-    assert mes.preview(event_of(ASKED))["create"]["url"].endswith("/inspections")
+    assert mes.preview(event_of(ASKED))["create"]["body"]["text"].startswith("what was pump from")
 
 
 def test_b2mml_asks_for_an_inspection(at_end: AtEnd, cmms: Cmms, tmp_path: Path) -> None:
