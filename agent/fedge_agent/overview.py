@@ -13,7 +13,7 @@ from .durable.inbox import Inbox
 from .durable.progress_writer import ProgressWriter
 from .durable.spool import Spool
 from .durable.state_folder import StateFolder
-from .federation.identity import Identity
+from .federation.identity import Identity, without
 from .federation.participant import Participant
 from .federation.uplink import Uplink
 from .health import Latency, rss_mib
@@ -65,7 +65,7 @@ class Overview:
         return {
             "name": self.name,
             "node": self.identity.node if self.identity else None,
-            "aggregator": self.identity.url if self.identity else self.identity_problem() or "not joined",
+            "aggregator": self.identity.url if self.identity else self.identity_problem() or without(self.folder.path),
             "uptime_s": round(time.monotonic() - self.started, 1),
             "rss_mib": round(rss_mib(), 1),
             "latency": self.latency.status(),

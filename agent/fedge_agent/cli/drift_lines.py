@@ -22,7 +22,8 @@ def of_inputs(entry: Mapping[str, Any]) -> str:
     share, covered = entry["outside_share"], entry["covered_s"]
     said = f"; {share:.0%} of the last windows outside what was learnt" if share and share >= LEAST_SHARE else ""
     if entry["columns"] and not entry["open"]:
-        said += f" (now {names((column['text'] for column in entry['columns'].values()), SHOWN)})"
+        now = names((column["text"] for column in entry["columns"].values()), SHOWN)
+        said += f" (now {now})" if said else f"; in the last windows {now}"
     if said and covered < entry["baseline_s"]:
         said += f"; a drift counts once {duration(entry['baseline_s'])} are learnt, {duration(covered)} are"
     return said

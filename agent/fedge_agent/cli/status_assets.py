@@ -32,7 +32,7 @@ UNDECIDED = {  # kind of an asset's count -> in words
     "windows_undefined": "window for which a formula gives no number",
     "windows_undecided": "window undecided",
     "windows_waiting": "window waiting to be decided",
-    "unjudged": "decision that could not alarm",
+    "unjudged": "decision without a limit, such as each during a baseline",
     "windows_thinned": "window not stored, as others cover the time",
     "samples_repeated": "window read again, whose sample is stored",
     "samples_crowded": "sample lost, as this machine gives too many",
@@ -72,10 +72,19 @@ def _of_condition(those: list[str], conditions: Mapping[str, Condition], assets:
     one = merged([conditions[n] for n in those])
     heading = f"asset {those[0]}" if len(those) == 1 else f"{len(those)} assets ({names(those)})"
     entries = [assets[n] for n in those]
-    said = words(one) + _unused(*entries) + _breaks(*entries) + _undecided(*entries)
+    said = words(one) + _open(*entries) + _unused(*entries) + _breaks(*entries) + _undecided(*entries)
     if one.problem:
         return "", (f"{heading}: {one.state.value.upper()} {said}",)
     return f"{heading}: {said}", ()
+
+
+def _open(*entries: dict[str, Any]) -> str:
+    """That an event is open, which no restart ends, with the highest severity; empty where none is."""
+    severities = [e["alert"]["severity"] for e in entries if e["alert"]["opened"]]
+    if not severities:
+        return ""
+    many = f"{len(severities)} events" if len(severities) > 1 else "event"
+    return f"; {many} open, severity {SEVERITIES[max(severities)]}"
 
 
 def _decision(entry: dict[str, Any]) -> str:

@@ -122,7 +122,7 @@ def _whole(table: Mapping[str, Any]) -> Iterable[Line]:
 def _source(entry: dict[str, Any]) -> Line:
     examples = {what: f" (last: {text})" for what, text in entry["examples"].items()}
     counts = "".join(f", {n} {what}{examples.get(what, '')}" for what, n in entry["counts"].items())
-    age = "none yet" if entry["age_s"] is None else f"newest {entry['age_s']} s ago"
+    age = "none yet" if entry["age_s"] is None else f"the newest came {entry['age_s']} s ago"
     held = f"; read no further: {entry['held']}" if entry["held"] else ""
     notes = "".join(f"; {k}: {v}" for k, v in entry["notes"].items())
     text = f"{entry['readings']} readings, {age}{counts}{held}{notes}"
@@ -214,7 +214,7 @@ def _age(entry: dict[str, Any]) -> str:
     elif why := entry["release_unknown"]:
         ages.append(f"age of the release unknown: {why}; it has served for {duration(entry['served_s'])}")
     if (seconds := entry["own_s"]) is not None:
-        ages.append(f"own model learnt from data up to {duration(seconds)} ago")
+        ages.append(f"own model learnt from data up to {duration(seconds)} before the newest")
     elif why := entry["own_unknown"]:
         ages.append(f"age of the own model unknown: {why}")
     return "".join(f"; {text}" for text in ages)

@@ -129,6 +129,12 @@ def try_load(state: Path) -> tuple[Identity | None, str | None]:
         return None, files.explain(e, state, ours=state)
 
 
+def without(state: Path) -> str:
+    """Why an agent that was started without an identity has no aggregator."""
+    joined = any((state / "identity" / name).exists() for name in NODE_FILES)
+    return "joined; restart the agent to take part" if joined else "not joined"
+
+
 def _node_file(folder: Path) -> NodeFile:
     """The first of the two that can be read; the other is made again from it. Raises IdentityError."""
     found: list[NodeFile] = []

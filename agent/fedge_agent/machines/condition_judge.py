@@ -51,7 +51,9 @@ def judge(seen: Seen) -> Condition:
     if age is None and not _overdue(seen):
         hindered = _hindrances(seen)
         found = [*waits, *hindered] or _causes(seen)
-        return of(State.WAITING, found, bool(hindered) and seen.now - seen.began > FLOOR_S)
+        # Windows that begin before the start lack what came while the agent was off.
+        first_s = seen.first_s if all(c.reason is Reason.GAPS for c in hindered) else 0.0
+        return of(State.WAITING, found, bool(hindered) and seen.now - seen.began > FLOOR_S + first_s)
     if waits and not _overdue(seen):
         return of(State.WAITING, waits)
     state = State.WAITING if age is None else State.STALE

@@ -40,7 +40,7 @@ def test_status_says_how_old_the_release_and_the_own_model_are(at_end: AtEnd, tm
     age = made.model.age(created + 3 * DAY_S)
     assert age["release_s"] == 3 * DAY_S and 0 <= age["own_s"] <= newest / 1e9
     text = _model({**made.status(), "age": {**age, "own_s": 7300.0}}).text
-    assert "; release made 3 days ago; own model learnt from data up to 2 h ago" in text
+    assert "; release made 3 days ago; own model learnt from data up to 2 h before the newest" in text
     before = made.model.age(created - DAY_S)
     assert before["release_s"] is None and before["served_s"] >= 0
     assert "; age of the release unknown: this machine's clock shows a time before it was made; it has served for " in (

@@ -211,6 +211,8 @@ def test_what_does_not_pass_by_waiting_is_said_at_once_and_is_a_problem_soon() -
     assert "are not numbers" in words(early) and not early.problem and later.problem
     assert words(at(11.0)) == "no decision yet: waiting for a model"
     gappy = judge(seen(channel("temp", 1.0, at=11), now=11.0, first_s=3600.0, windows=5, refused=5))
+    assert "5 of 5 windows have more gaps" in words(gappy) and not gappy.problem  # they began before the start
+    gappy = judge(seen(channel("temp", 1.0, at=3620), now=3620.0, first_s=3600.0, windows=5, refused=5))
     assert "5 of 5 windows have more gaps" in words(gappy) and gappy.problem
 
 
