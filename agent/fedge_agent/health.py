@@ -201,6 +201,11 @@ def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]
         ("out_of_range", "Readings outside of a channel's range, by asset/channel", _by_channel(assets)),
         ("unjudged", "Decisions that could not alarm, by asset", {k: v["unjudged"] for k, v in assets.items()}),
         (
+            "alarms_held",
+            "Alarms within min_gap that made no event, as they are no more than the last event was, by asset",
+            {k: v["alarms_held"] for k, v in assets.items()},
+        ),
+        (
             "false_alarms",
             "Alarms that people found to be false and that move the limit, by asset",
             {k: v["limit"]["false_alarms"] for k, v in assets.items() if v["limit"] is not None},

@@ -175,6 +175,7 @@ class AlertState(msgspec.Struct, frozen=True):
     name: str = ""  # of the last event in its key, where it follows from what was read (`event_names`)
     above_name: str = ""  # that of the event that the windows above the limit would open
     labels: str = ""  # multilabel: those that the open event names
+    lasted_ns: int = 0  # how long the last event was open, once it is over; 0: not known
 
 
 @known

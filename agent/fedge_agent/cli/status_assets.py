@@ -33,6 +33,7 @@ UNDECIDED = {  # kind of an asset's count -> in words
     "windows_undecided": "window undecided",
     "windows_waiting": "window waiting to be decided",
     "unjudged": "decision without a limit, such as each during a baseline",
+    "alarms_held": "alarm without an event of its own, within min_gap of the last",
     "windows_thinned": "window not stored, as others cover the time",
     "samples_repeated": "window read again, whose sample is stored",
     "samples_crowded": "sample lost, as this machine gives too many",
@@ -92,6 +93,7 @@ def _decision(entry: dict[str, Any]) -> str:
     last, condition = entry["last"], entry["condition"]
     left = f", {last['hours_left_at_least']:.3g} h left at least" if last["hours_left"] is not None else ""
     alert = f"; event open, severity {_severity(entry)}" if entry["alert"]["opened"] else ""
+    alert += _held(entry["held_until_ns"])
     gaps = f"; {100 * condition['gaps']:.0f} % of the last windows have gaps" if condition["gaps"] else ""
     limit = f"of {last['threshold']:.4g}" if last["threshold"] is not None else "without a limit"
     limit += " (provisional)" if last.get("provisional") else ""
@@ -100,6 +102,16 @@ def _decision(entry: dict[str, Any]) -> str:
     inputs = drift_lines.of_inputs(entry["inputs"])
     events = f"{_events(entry['events'])}{_unused(entry)}{_breaks(entry)}{_undecided(entry)}{inputs}"
     return f"{last['label']}, score {last['score']:.4g} {limit}{left}{alert}{gaps}; {events}"
+
+
+def _held(until_ns: int | None) -> str:
+    """That an alarm lasts without an event; empty where none does."""
+    if until_ns is None:
+        return ""
+    return (
+        f"; in alarm, but without an event of its own until {times.shown(until_ns)} (min_gap): it makes one if it gets "
+        "more severe than the last event, or lasts more than twice as long"
+    )
 
 
 def _events(count: int) -> str:

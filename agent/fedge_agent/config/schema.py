@@ -155,7 +155,7 @@ class When(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         1.5  # times the learnt limit: how far orders closed as false alarms may raise it; 1: not at all
     )
     for_windows: Annotated[int, msgspec.Meta(ge=1)] = 3  # consecutive windows above to open an event, below to clear it
-    min_gap: Seconds = Seconds(4 * 3600)  # between the openings of two events, on the source's clock
+    min_gap: Seconds = Seconds(4 * 3600)  # between the openings of two alike events, on the source's clock
     medium: Level = Level(score=2.0, after=Seconds(3600))  # severity; below it is "low"
     high: Level = Level(score=4.0, after=Seconds(8 * 3600))
     silent_for: Seconds = Seconds(3600)  # without a decision, after which a `silent` event opens; 0: never

@@ -5,9 +5,14 @@ Of a model whose labels may hold together, one also when a label joins those tha
 machine that is known to be worn is news.
 
 Severity comes from score and persistence. A score counts as high once it held for as many windows as it takes to open
-an event, so that one odd window raises nothing. While an event is open its severity only rises. Pure; the only clock is
-the source's: a backlog that is read in seconds makes the events of its hours. When that clock is set back, an open
-event keeps its age, and the minimum gap counts as elapsed: a clock that was ahead mutes nothing.
+an event, so that one odd window raises nothing. While an event is open its severity only rises.
+
+Within the minimum gap after an opening an alarm makes an event of its own only if it is more than the last one was:
+more severe, or more than `LONGER` times as long. A short false alarm must not mute the fault that follows it. What
+makes none is counted (`held`).
+
+Pure; the only clock is the source's: a backlog that is read in seconds makes the events of its hours. When that clock
+is set back, an open event keeps its age, and the minimum gap counts as elapsed: a clock that was ahead mutes nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +28,8 @@ from ..config.schema import When
 from ..types import SEVERITIES, AlertState, Decision, Event
 from .event_names import follows_from_rows, of_state
 
+LONGER = 2.0  # times as long as the last event was: such an alarm within the minimum gap is another
+
 
 class Alert:
     """The alert of one asset: hysteresis over consecutive windows, and a minimum gap between openings."""
@@ -33,6 +40,8 @@ class Alert:
         self.watched_ns = 1 << 62  # most that lies between two windows of a machine that is watched
         self.several = False  # whether a decision's label names several, of which each is news
         self.unjudged = 0  # decisions that could not alarm: the score or its limit is not finite
+        self.held = 0  # alarms within the minimum gap that made no event
+        self._holds = False  # such an alarm lasts
         self.resume(state)
         self._ratios: deque[float] = deque(maxlen=max(1, when.for_windows))  # score over limit, of the last windows
         self._labels: deque[frozenset[str]] = deque(maxlen=max(1, when.for_windows))  # those that held in each
@@ -56,9 +65,10 @@ class Alert:
         self._labels.append(_labels(decision.label))
         if self.state.opened:
             return self._while_open(decision)
-        if self._above < self._when.for_windows or self._too_soon(decision.time_ns):
-            return None
         severity = self._severity(0.0)
+        if self._above < self._when.for_windows or self._too_soon(decision.time_ns, severity):
+            return None
+        self._holds = False
         state = AlertState(
             self.state.number + 1,
             True,
@@ -105,7 +115,12 @@ class Alert:
 
     def close(self, decision: Decision) -> tuple[Event, AlertState]:
         """Clear the event that is open, though its score is not below the limit: no further window comes."""
-        return self._event("cleared", decision, msgspec.structs.replace(self.state, opened=False), decision.time_ns)
+        return self._event("cleared", decision, self._cleared(decision.time_ns), decision.time_ns)
+
+    @property
+    def held_until_ns(self) -> int | None:
+        """Until when the minimum gap holds back the alarm that lasts, unless it becomes more than the last event."""
+        return self.state.opened_ns + round(self._when.min_gap * 1e9) if self._holds else None
 
     @property
     def key(self) -> str:
@@ -125,7 +140,7 @@ class Alert:
         if self._above >= self._when.for_windows:
             self.alarm_ns = self._above_ns if self.alarm_ns is None else self.alarm_ns
         elif self._below >= self._when.for_windows:
-            self.alarm_ns, self.accepted = None, False
+            self.alarm_ns, self.accepted, self._holds = None, False, False
 
     def _count(self, above: bool, below: bool, time_ns: int) -> None:
         self._above = self._above + 1 if above else 0
@@ -145,9 +160,20 @@ class Alert:
             opened = self.state.opened_ns - back - self.watched_ns
             self.state = msgspec.structs.replace(self.state, opened_ns=opened)
 
-    def _too_soon(self, time_ns: int) -> bool:
-        gap = time_ns - self.state.opened_ns
-        return self.state.opened_ns != 0 and 0 <= gap < self._when.min_gap * 1e9
+    def _too_soon(self, time_ns: int, severity: int) -> bool:
+        """Whether the minimum gap holds back the alarm that lasts: it is no more than the last event was."""
+        last, gap = self.state, time_ns - self.state.opened_ns
+        if not last.opened_ns or not 0 <= gap < self._when.min_gap * 1e9 or severity > last.severity:
+            return False
+        if time_ns - (time_ns if self.alarm_ns is None else self.alarm_ns) > LONGER * last.lasted_ns:
+            return False
+        self.held += not self._holds
+        self._holds = True
+        return True
+
+    def _cleared(self, time_ns: int) -> AlertState:
+        """The state in which the event that is open is over, with the window that ended then."""
+        return msgspec.structs.replace(self.state, opened=False, lasted_ns=max(1, time_ns - self.state.opened_ns))
 
     def _while_open(self, decision: Decision) -> tuple[Event, AlertState] | None:
         worst = max(self.state.worst, decision.score)
@@ -161,7 +187,7 @@ class Alert:
             labels = SEPARATOR.join(sorted(named | added)) if added else self.state.labels
             state = msgspec.structs.replace(self.state, severity=max(severity, self.state.severity), labels=labels)
             return self._event("raised", decision, state, self._above_ns)
-        return self._event("cleared", decision, msgspec.structs.replace(self.state, opened=False), self._below_ns)
+        return self._event("cleared", decision, self._cleared(decision.time_ns), self._below_ns)
 
     def _lasting(self) -> frozenset[str]:
         """The labels that held for as many windows as it takes to open an event; none where a decision has only one."""

@@ -155,6 +155,8 @@ class AssetEvents:
             "alert": msgspec.structs.asdict(self._alert.state),
             "silence": msgspec.structs.asdict(self._silence.at(time.monotonic())),
             "unjudged": self._alert.unjudged,
+            "alarms_held": self._alert.held,
+            "held_until_ns": self._alert.held_until_ns,
         }
 
     def _withhold(self, since_ns: int | None) -> None:

@@ -31,7 +31,15 @@ type = "log"
 """
 USED = {"readings", "windows", "uncertain", "history"}  # counters of an asset that count no loss
 OF_ASSETS = (
-    *("windows_undefined", "windows_undecided", "windows_waiting", "unjudged", "windows_thinned", "samples_crowded"),
+    *(
+        "windows_undefined",
+        "windows_undecided",
+        "windows_waiting",
+        "unjudged",
+        "alarms_held",
+        "windows_thinned",
+        "samples_crowded",
+    ),
     "samples_repeated",
 )
 OF_OUTPUTS = ("refused", "skipped", "withheld", "overflowed", "pending")

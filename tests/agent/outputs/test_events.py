@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def decision(score: float, threshold: float = 1.0, second: float = 0.0) -> Decis
     return Decision("pump", "m", 3, round(second * 1e9), score, threshold, "anomaly", 0.0, 0.001)
 
 
-def states(alert: Alert, scores: list[float], start: float = 0.0) -> list[str]:
+def states(alert: Alert, scores: Sequence[float], start: float = 0.0) -> list[str]:
     """States of the events of windows that are a second apart on the source's clock."""
     found = []
     for i, score in enumerate(scores):
@@ -92,6 +92,30 @@ def test_minimum_gap_between_openings() -> None:
     alert = Alert("gw", "pump", WHEN, AlertState())
     assert states(alert, [2, 2, 0, 0, 2, 2, 2]) == ["", "opened", "", "cleared", "", "", ""]
     assert states(alert, [2], start=20) == ["opened"]
+
+
+def test_a_short_alarm_does_not_mute_a_longer_one_within_the_minimum_gap() -> None:
+    when = msgspec.structs.replace(WHEN, for_windows=3, min_gap=Seconds(4 * 3600))
+    alert = Alert("gw", "pump", when, AlertState())
+    assert [s for s in states(alert, [2] * 10 + [0] * 20) if s] == ["opened", "cleared"]  # open for 10 s
+    again = Alert("gw", "pump", when, alert.at(30 * 10**9))
+    assert not any(states(again, [2] * 15 + [0] * 20, start=100))  # 14 s: no more than the one before
+    assert again.held == 1 and again.held_until_ns is None
+    assert not any(states(again, [2] * 10, start=200)) and again.held == 2
+    assert again.held_until_ns == alert.state.opened_ns + 4 * 3600 * 10**9
+    longer = states(again, [2] * 60, start=210)
+    assert [s for s in longer if s] == ["opened"] and longer.index("opened") <= 12
+    assert again.held_until_ns is None and again.state.number == 2
+
+
+def test_a_weak_alarm_does_not_mute_a_more_severe_one_within_the_minimum_gap() -> None:
+    when = msgspec.structs.replace(WHEN, min_gap=Seconds(4 * 3600))
+    alert = Alert("gw", "pump", when, AlertState())
+    assert [s for s in states(alert, [1.5] * 30 + [0] * 2) if s] == ["opened", "cleared"]
+    assert not any(states(alert, [1.5, 1.5, 0, 0], start=60))
+    assert states(alert, [9, 9], start=90) == ["", "opened"] and alert.state.severity == 2
+    states(alert, [0, 0], start=100)
+    assert not any(states(alert, [9, 9, 0, 0], start=110)) and alert.held == 2  # as severe as the last, and no longer
 
 
 NOW = 1.8e9  # s
