@@ -26,7 +26,6 @@ from fedge_models.graph.trainable import TrainableGraph
 from fedge_models.messages.quantize import Floats
 from fedge_models.messages.release import Release, max_release_bytes
 from fedge_models.messages.trust_chain import Anchor, verify_release
-from fedge_models.training.evaluation import row_losses
 from fedge_models.training.outliers import finite_rows
 from fedge_models.training.standardise import Scale
 
@@ -39,11 +38,10 @@ from ..samples.label_order import order_of
 from ..samples.machine_recipe import machine_recipe
 from ..samples.store import SampleStore
 from ..samples.units import Summary
-from ..types import Array
 from . import label_worth, model_age
 from .baselines import Baselines
 from .calibrate import Calibrated
-from .canary import CANARY_MIN, clearly_worse, surely_right
+from .canary import CANARY_MIN, Outcome, outcome, refusal
 from .input_references import InputReferences
 from .intervals import Intervals, intervals, of_other_sites, reported
 from .kept_calibration import KeptCalibration
@@ -538,14 +536,12 @@ class LocalModel:
         held = self.usable(held=True)
         if len(held.x) < CANARY_MIN:
             return
-        old, new = (self._losses(self._model.weights.at_this_site(r), held) for r in (served, release))
-        if clearly_worse(old, new, self._config.canary_tolerance, surely_right(self._model.graph.card)):
+        old, new = (self._outcome(self._model.weights.at_this_site(r), held) for r in (served, release))
+        if why := refusal(old, new, self._config.canary_tolerance, self._model.graph.card.labels):
             raise ReleaseError(
-                f"release {release.header.version}: held-back loss {new.mean():.4g} against {old.mean():.4g} "
-                f"of release {served.header.version}, which remains in service"
+                f"release {release.header.version}: {why} of release {served.header.version}, which remains in service"
             )
 
-    def _losses(self, weights: Floats, held: Data) -> Array:
-        graph = self._model.graph
-        graph.set_params(weights)
-        return row_losses(graph, held.x, None if graph.card.task == "anomaly" else held.y)
+    def _outcome(self, weights: Floats, held: Data) -> Outcome:
+        self._model.graph.set_params(weights)
+        return outcome(self._model.graph, held.x, held.y)

@@ -50,13 +50,24 @@ def figures(graph: TrainableGraph, out: Array, x: Array, y: Ints | Array | None)
 
 def row_losses(graph: TrainableGraph, x: Array, y: Ints | Array | None) -> Array:
     """The loss of each row (n,), for comparing two sets of weights on the same rows."""
-    out, target = predict(graph, x, logits=True), y
-    if y is None:
-        target = x
-    elif graph.card.task == "regress":
-        target = objective.scaled(graph.card, y, graph.output_shape)
+    return row_outcomes(graph, x, y)[0]
+
+
+def row_outcomes(graph: TrainableGraph, x: Array, y: Ints | Array | None) -> tuple[Array, NDArray[np.bool_] | None]:
+    """The loss of each row (n,), and whether its class (n, 1) or each of its labels (n, labels) is decided rightly.
+
+    None for a model that decides nothing of the kind, such as one that estimates.
+    """
+    card, target = graph.card, x if y is None else y
+    out = predict(graph, x, logits=True)
+    if card.task == "regress":
+        target = objective.scaled(card, target, graph.output_shape)
     with np.errstate(all="ignore"):  # of weights that overflow the losses are no numbers
-        return objective.row_losses(graph.card, out, target)  # type: ignore[arg-type]  # never None
+        found = objective.row_losses(card, out, target)  # type: ignore[arg-type]  # class indices too
+        if y is None or card.task not in ("classify", "multilabel"):
+            return found, None
+        right = (out.argmax(1) == y)[:, None] if card.task == "classify" else _holds(card, out) == (y > 0)
+    return found, right
 
 
 def predict(graph: TrainableGraph, x: Array, logits: bool = False) -> Array:
