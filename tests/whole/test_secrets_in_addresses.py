@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.server
 import math
+import re
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from support.gateway import Gateway
 from support.programs import BIN, free_port
 
 SECRETS = ("T000PATH", "k3yQUERY", "FRAGm3nt")
-REST = "/services/T000PATH/x?key=k3yQUERY#FRAGm3nt"
+REST = "/services/T000PATH/x?key=k3yQUERY&n=1#FRAGm3nt"
 LOGIN = "operat0r:pa55w0rd@"
 KEY = "h34derKEY"
 # Of each type that has an address, what else its table needs. The rest of an OPC UA address is the name of an endpoint,
@@ -56,7 +57,8 @@ class Echo(http.server.BaseHTTPRequestHandler):
     """A web server that finds nothing, and says what was asked for."""
 
     def do_POST(self) -> None:
-        text = f"Cannot {self.command} {self.path} with {self.headers.get('X-Api')}".encode()
+        segments, values = (re.split(r"[/&=]", part) for part in self.path.split("?"))
+        text = f"Cannot {self.command} {self.path} with {self.headers.get('X-Api')}: no {segments}, no {values}".encode()
         self.send_response(404)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()

@@ -23,6 +23,7 @@ from typing import Any
 
 import msgspec
 from fedge_models.errors import ConfigError, FedgeError, StorageError, UnreachableError, WireError
+from fedge_models.system.addresses import shown
 from fedge_models.system.worker import Worker
 
 from .. import figures
@@ -160,7 +161,7 @@ class SparkplugOutput(Output):
             self._connection = self._opened()
         if not self._born:
             if self._primary is not None and not self._primary.online:
-                raise UnreachableError(f"{self._config.url}: nothing is sent: {self._primary}")
+                raise UnreachableError(f"{shown(self._config.url)}: nothing is sent: {self._primary}")
             self._send_births(self._connection)
         return self._connection
 
@@ -193,9 +194,9 @@ class SparkplugOutput(Output):
             commands = str(Topic("NCMD", self._node.id))
             refused = connection.subscribe([commands, *(primary.topics if primary else ())])
             if why := refused.get(commands):
-                logger.warning("%s: nobody can ask for a rebirth: %s: %s", self._config.url, commands, why)
+                logger.warning("%s: nobody can ask for a rebirth: %s: %s", shown(self._config.url), commands, why)
             if primary and (why := refused.get(primary.topics[0])):
-                raise UnreachableError(f"{self._config.url}: cannot read {primary.topics[0]}: {why}")
+                raise UnreachableError(f"{shown(self._config.url)}: cannot read {primary.topics[0]}: {why}")
             self._await_state(connection)
         except BaseException:
             connection.close()
@@ -232,7 +233,7 @@ class SparkplugOutput(Output):
         try:
             primary.take(message.topic, message.payload)
         except WireError as e:
-            logger.warning("%s: a STATE is ignored: %s", self._config.url, e)
+            logger.warning("%s: a STATE is ignored: %s", shown(self._config.url), e)
             return
         with self._state_came:
             self._state_came.notify_all()
@@ -245,7 +246,7 @@ class SparkplugOutput(Output):
         try:
             requested = self._node.rebirth_requested(message.topic, message.payload)
         except WireError as e:
-            logger.warning("%s: a command is ignored: %s", self._config.url, e)
+            logger.warning("%s: a command is ignored: %s", shown(self._config.url), e)
             return
         if requested and not message.retain:
             self._requested = self._connection

@@ -116,7 +116,7 @@ class WebhookOutput(Output):
         if (refusal := refusals.find(answer.data, answer.text, sent)) is not None:
             raise _meaning(where, refusal)
         if accept is not None:
-            raise _meaning(where, refusals.Refusal(refusals.Kind.UNCLEAR, client.excerpt(answer.text)))
+            raise _meaning(where, refusals.Refusal(refusals.Kind.UNCLEAR, client.excerpt(url, answer.text)))
 
     def _filled(self, event: Event, known: dict[str, Any]) -> Any:
         template = {SILENT: self._config.silent, DRIFT: self._config.drift}.get(event.kind) or self._template

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import msgspec
 from fedge_models.errors import ConfigError, RefusedError, UnreachableError, WireError
+from fedge_models.system.addresses import shown
 from fedge_models.system.settings import Seconds
 
 from ..protocols.mqtt.broker import Broker, check_broker, session_claims
@@ -120,9 +121,9 @@ class _Session:
         filters = self._view.subscriptions()
         refused = self._connection.subscribe(filters + ([self._state] if self._config.host_id else []))
         for filter_, why in refused.items():
-            self._host.problem(filter_, f"{self._config.url}: cannot subscribe to {filter_}: {why}")
+            self._host.problem(filter_, f"{shown(self._config.url)}: cannot subscribe to {filter_}: {why}")
         if set(filters) <= set(refused):
-            raise ConfigError(f"{self._config.url}: no subscription is granted: {next(iter(refused.values()))}")
+            raise ConfigError(f"{shown(self._config.url)}: no subscription is granted: {next(iter(refused.values()))}")
 
     def _announce(self, online: bool) -> None:
         """Publish our STATE (4.3), retained: online with the time of the connection, offline with the time of now."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
 
 
 def split_url(url: str, schemes: Collection[str]) -> SplitResult | None:
@@ -25,9 +25,10 @@ def split_url(url: str, schemes: Collection[str]) -> SplitResult | None:
 
 
 HIDDEN = "/***"
+SHORT = 3  # characters
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _REST = re.compile(r"[/\\?#]")
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.%]*\]|[^:\[\]]*)(:[0-9]*)?")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.%]*\]|[^:\[\]\s]*)(:[0-9]*)?")
 
 
 def shown(url: str) -> str:
@@ -48,6 +49,20 @@ def shown(url: str) -> str:
 def shown_device(text: str) -> str:
     """The device, file or URL that a source reads, without secrets; of a pipeline, whose elements may take passwords,
     the first word."""
-    if " " in text:
-        return f"{text.split(maxsplit=1)[0]} …"
-    return shown(text) if _SCHEME.match(text) else text
+    if _SCHEME.match(text.strip()):
+        return shown(text.strip())
+    words = text.split(maxsplit=1)
+    return f"{words[0]} …" if len(words) > 1 else text
+
+
+def without_parts_of(url: str, text: str) -> str:
+    """What a server says, with *** for what it repeats of the path and query of a URL, as written or decoded.
+
+    Each segment and value by itself: servers quote one of them. Those of up to three characters stay, as they are in
+    many words.
+    """
+    parts = urlsplit(url)
+    written = [*parts.path.split("/"), *(pair.partition("=")[2] or pair for pair in parts.query.split("&"))]
+    forms = {form for part in written for form in (part, quote(part, safe="%"), unquote(part), unquote_plus(part))}
+    secrets = sorted((form for form in forms if len(form) > SHORT), key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, secrets)), HIDDEN[1:], text) if secrets else text

@@ -51,7 +51,7 @@ def test_a_key_that_follows_from_the_rows_is_that_of_the_first_window_above_what
     """After a restored backup the minimum gap counts from another event."""
     slow = When(for_windows=2, min_gap=Seconds(3))
     found = []
-    for state in (AlertState(), AlertState(1, opened_ns=1, run="bbbbb")):
+    for state in (AlertState(), AlertState(1, opened_ns=1, run="bbbbb", severity=2, lasted_ns=10**12)):
         alert, at = Alert("gw", "pump", slow, state, new_run()), 10**9
         for i, score in enumerate([0.1, 9.0, 9.0, 9.0, 9.0, 9.0]):
             decision = Decision("pump", "m", 1, at + i * 10**9, score, 1.0, "", 0.0, 0.0)

@@ -132,7 +132,7 @@ class Caller:
             )
         ):
             where = f"{shown(self.url(step))}: status {answer.status}"
-            raise UnclearError(f"{where} with {client.excerpt(answer.text)}: {UNCLEAR}")
+            raise UnclearError(f"{where} with {client.excerpt(self.url(step), answer.text)}: {UNCLEAR}")
 
     def chain(self, step: Step, known: Mapping[str, Any], key: str) -> bool:
         """Send a step and the steps after it, for an order that a person may have deleted; whether it is there.

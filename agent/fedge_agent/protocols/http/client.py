@@ -24,7 +24,6 @@ import msgspec
 from fedge_models.errors import (
     ConfigError,
     ConflictError,
-    FedgeError,
     RefusedError,
     RetryError,
     UnavailableError,
@@ -33,7 +32,7 @@ from fedge_models.errors import (
     WireError,
 )
 from fedge_models.system import http_exchange
-from fedge_models.system.addresses import HIDDEN, shown, split_url
+from fedge_models.system.addresses import shown, split_url, without_parts_of
 
 from ..tls import client_context, present
 from . import masking, other_forms, pages
@@ -98,9 +97,9 @@ def check_pattern(pattern: str, where: str) -> re.Pattern[str]:
         raise ConfigError(f"{where}: {pattern!r} is no regular expression: {e}") from e
 
 
-def excerpt(text: str) -> str:
-    """The beginning of an answer, for messages."""
-    return repr(_CONTROL.sub(" ", text[:200]))
+def excerpt(address: str, text: str) -> str:
+    """The beginning of what this address answered, for messages."""
+    return repr(_CONTROL.sub(" ", without_parts_of(address, text[:5000])[:200]))
 
 
 @contextmanager
@@ -155,21 +154,18 @@ def exchange(
     if may_be_gone and response.status in (404, GONE):
         return Answer(GONE, None)
     try:
-        return interpret(shown(url), response.status, response.headers, response.data, expect)
-    except FedgeError as e:  # pages of errors often name the path that was asked for, or the headers
-        secrets = {part: HIDDEN for part in (path, parts.path, parts.query) if len(part) > 1}
-        secrets |= dict.fromkeys(masking.secrets_of(headers), masking.HIDDEN)
-        longest_first = sorted(secrets.items(), key=lambda item: -len(item[0]))
-        text = functools.reduce(lambda text, item: text.replace(*item), longest_first, str(e))
+        return interpret(url, response.status, response.headers, response.data, expect)
+    except FedgeError as e:  # pages of errors sometimes repeat our headers
+        longest_first = sorted(masking.secrets_of(headers), key=len, reverse=True)
+        text = functools.reduce(lambda text, secret: text.replace(secret, masking.HIDDEN), longest_first, str(e))
         e.args = (text, *e.args[1:])
         raise
 
 
-def interpret(url: str, status: int, headers: Mapping[str, str] | Message, data: bytes, expect: Expect) -> Answer:
-    """The meaning of an answer. Raises RetryError or RefusedError."""
-    kind, (text, sure) = headers.get("Content-Type") or "", _text(headers, data)
-    html = other_forms.is_page(kind, text)
-    said = _CONTROL.sub(" ", pages.in_words(text) if html else text[:300])
+def interpret(address: str, status: int, headers: Mapping[str, str] | Message, data: bytes, expect: Expect) -> Answer:
+    """The meaning of an answer to a request to this address. Raises RetryError or RefusedError."""
+    url, kind, (text, sure) = shown(address), headers.get("Content-Type") or "", _text(headers, data)
+    html, hide = other_forms.is_page(kind, text), functools.partial(without_parts_of, address)
     if 300 <= status < 400:
         to = _CONTROL.sub(" ", shown(headers.get("Location") or "")[:200])
         what = f"redirects to {to or 'no address'}, which is not followed; set url to the right address"
@@ -177,15 +173,16 @@ def interpret(url: str, status: int, headers: Mapping[str, str] | Message, data:
             what = "no value, because nothing was modified; a cache in between may say so: let it pass requests on"
         raise UnavailableError(f"{url}: status {status}: {what}", True)
     if status >= 400 or status < 200:
-        raise _failure(url, status, headers, said)
+        said = pages.in_words(hide(text[:5000])) if html else hide(text[:5000])[:300]
+        raise _failure(url, status, headers, _CONTROL.sub(" ", said))
     if html:  # with 201 or 202 it is taken where nothing is read from it: proxies and logins answer 200
         wanted = expect == "anything" or (expect == "no page" and status in (201, 202))
-        pages.refuse(f"{url}: status {status}", text, wanted, expect == "anything")
+        pages.refuse(f"{url}: status {status}", text, wanted, expect == "anything", hide)
     if expect in ("json", "value") and other_forms.is_xml(kind, text):
-        raise UnclearError(f"{url}: status {status} with XML instead of JSON: {excerpt(text)}")
+        raise UnclearError(f"{url}: status {status} with XML instead of JSON: {excerpt(address, text)}")
     if expect == "value" and not data.strip():
         raise RetryError(f"{url}: status {status} with an empty body; expected JSON")
-    found = _json(url, text, sure) if expect in ("json", "value") else _json_if_any(text)
+    found = _json(address, text, sure) if expect in ("json", "value") else _json_if_any(text)
     return Answer(status, found, text, (headers.get("Location") or "").strip())
 
 
@@ -239,15 +236,16 @@ def _json_if_any(text: str) -> Any:
         return None
 
 
-def _json(url: str, text: str, sure: bool) -> Any:
+def _json(address: str, text: str, sure: bool) -> Any:
     if not text.strip():
         return None
     if not sure:
-        raise UnclearError(f"{url}: expected JSON in UTF-8, or in the character set that is named, got {text[:100]!r}")
+        expected = "JSON in UTF-8, or in the character set that is named"
+        raise UnclearError(f"{shown(address)}: expected {expected}, got {excerpt(address, text)}")
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
-        raise UnclearError(f"{url}: expected JSON, got {text[:100]!r}: {e}") from e
+        raise UnclearError(f"{shown(address)}: expected JSON, got {excerpt(address, text)}: {e}") from e
 
 
 def _context(target: Server) -> ssl.SSLContext:

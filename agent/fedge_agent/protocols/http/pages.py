@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from fedge_models.errors import UnavailableError
 
@@ -33,14 +34,15 @@ def in_words(text: str) -> str:
     return f"web page {found[1][:100]!r}" if found else "a web page"
 
 
-def refuse(where: str, text: str, wanted: bool, anything: bool) -> None:
+def refuse(where: str, text: str, wanted: bool, anything: bool, shown: Callable[[str], str]) -> None:
     """Raise UnavailableError for the page of a login or proxy, PageError for another one that nobody wants.
 
-    wanted: a page that says that something was done will do; anything: and so will that of a proxy.
+    wanted: a page that says that something was done will do; anything: and so will that of a proxy; shown: the
+    text without secrets.
     """
     login = _LOGIN.search(text[:100_000]) is not None
     login = login or (not anything and LOGIN.search(_TAG.sub(" ", text[:20_000])[:2000]) is not None)
-    said = f"{where} with a web page instead of JSON ({in_words(text)})"
+    said = f"{where} with a web page instead of JSON ({in_words(shown(text[:5000]))})"
     if login or (not anything and _OUTAGE.search(text[:5000])):
         raise UnavailableError(f"{said}; a proxy or login page answers", login)
     if not wanted:
