@@ -45,11 +45,11 @@ class Gateway:
 
     def __init__(
         self, plant: RunningAggregator, opened: ExitStack, name: str, sign: float, *,
-        privacy: SitePrivacy | None = None, only: int | None = None,
+        privacy: SitePrivacy | None = None, only: int | None = None, offers: bool = True,
     ) -> None:  # fmt: skip
         who, folder = plant.enrol(name), plant.folder / name
         self.spool, samples = Spool(folder / "s"), SampleStore(folder / "samples", {"pumps": 1000})
-        rows = np.random.default_rng(len(name)).normal(size=(120, 2)).astype(np.float32)
+        rows = np.random.default_rng(list(name.encode())).normal(size=(120, 2)).astype(np.float32)
         for i, row in enumerate(rows):
             label = int(sign * row[0] > 0) if only is None else only
             samples.put(Sample("pumps", "pump", i, row, label if sign else None, i % 5 == 0))
@@ -59,6 +59,7 @@ class Gateway:
         how = ModelConfig(
             training=Training(min_samples=40, interval=Seconds(0), learning_rate=0.02, own_model=0.0),
             privacy=privacy,
+            offer_start=offers,
             poll=Positive(0),
         )
         link = Uplink(who)
@@ -100,16 +101,17 @@ def opened() -> Iterator[ExitStack]:
 def test_line_that_joins_begins_with_the_median_of_lines_whose_own_tensors_are_opposite(
     opened: ExitStack, tmp_path: Path
 ) -> None:
-    plant = RunningAggregator(tmp_path, model=MODEL, pumps="quorum = 5")
+    plant = RunningAggregator(tmp_path, model=MODEL, pumps="quorum = 6")
     opened.callback(plant.stop)
     federation = plant.app.federation("pumps")
     assert federation is not None
     gateways = [Gateway(plant, opened, name, sign) for name, sign in (("a", 1), ("b", -1), ("c", 1))]
     private = Gateway(plant, opened, "d", -1, privacy=PRIVACY)
     narrow = Gateway(plant, opened, "e", 1, only=1)
+    silent = Gateway(plant, opened, "f", -1, offers=False)
 
     def one_round(before: int) -> bool:
-        for gateway in (*gateways, private, narrow):
+        for gateway in (*gateways, private, narrow, silent):
             gateway.part.step()
         return federation.current.header.version > before
 
@@ -117,9 +119,11 @@ def test_line_that_joins_begins_with_the_median_of_lines_whose_own_tensors_are_o
         before = federation.current.header.version
         until(lambda version=before: one_round(version), federation.round)  # type: ignore[misc]  # called at once
     details = plant.app.store.releases.listed("pumps")[-1].details
-    assert details["start_value_of_sites"] == 3 and len(details["nodes"]) == 5
+    assert details["start_value_of_sites"] == 3 and len(details["nodes"]) == 6
     assert federation.quarantined() == federation.doubted() == 0
-    assert [g.part.status()["start_value"] for g in (private, narrow)] == ["private", "incomplete"]
+    assert [g.part.status()["start_value"] for g in (private, narrow, silent)] == [
+        "private", "incomplete", "not allowed",
+    ]  # fmt: skip
     assert {g.part.status()["start_value"] for g in gateways} == {"offered"}
     own = np.stack([gateway.own() for gateway in gateways])
     assert np.abs(own[0] - own[1]).max() > 0.3  # they disagree, on purpose

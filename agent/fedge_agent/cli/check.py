@@ -156,7 +156,7 @@ def _steps_besides_sources(config: Config, targets: Mapping[str, Output]) -> Ite
         if path is not None:
             notes: list[str] = []
             yield f"model {name}", partial(_model_problems, config, name, path, notes)
-            for note in [*notes, *_learns(name, model, path, state)]:
+            for note in [*notes, *_learns(name, model, path, state), *_start_value(name, model, card_of(config, name))]:
                 yield note, list
         if privacy := model.privacy:
             count = budget.updates_left(budget.Spent(), privacy)
@@ -177,6 +177,18 @@ def _learns(name: str, model: ModelConfig, path: Path, state: Path) -> Iterator[
         )
     else:
         yield f"model {name}: is served as it is: own_model is 0, and no aggregator is joined"
+
+
+def _start_value(name: str, model: ModelConfig, card: Card | None) -> Iterator[str]:
+    """What becomes of tensors that stay here, where the card asks sites for them as the start of new ones."""
+    if card is None or card.local_start != "shared":
+        return
+    offers = "offers" if model.offer_start and model.privacy is None else "does not offer"
+    why = "privacy is set" if model.privacy else f"offer_start is {str(model.offer_start).lower()}"
+    yield (
+        f"model {name}: asks sites for a start value of its local tensors (what new sites begin with); "
+        f"this gateway {offers} its own: {why}"
+    )
 
 
 def _knows(config: Config, asset: AssetConfig) -> Callable[[str | float], bool] | None:

@@ -20,6 +20,10 @@ MOST = 5  # problems of one thing in a line
 STARTS = {  # what becomes of tensors that stay at the site
     "offered": ", offers its own tensors as the start of new sites",
     "private": ", offers none of its own tensors as the start of new sites, as privacy is set",
+    "not allowed": (
+        "; the model asks sites for a start value of its local tensors (what new sites begin with); this gateway does "
+        "not offer its own: offer_start is false"
+    ),
     "incomplete": ", offers none of its own tensors as the start of new sites, as it has not met every class",
 }
 

@@ -82,6 +82,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     training: Training = Training()
     privacy: SitePrivacy | None = None  # without: updates carry no noise
     statistics: bool = False  # send histograms of this site's channels, and compare it with other sites
+    offer_start: bool = False  # where the card asks for it, send this site's local tensors as the start of new sites
     poll: Positive = Positive(30)  # how often to ask for a newer release
     canary_tolerance: NotNegative = 0.1  # refuse releases whose held-back loss rises by this part (of 0.05 at least)
     confidence: Annotated[float, msgspec.Meta(ge=0.5, lt=1)] = 0.9  # regress: probability with which its bounds hold

@@ -66,16 +66,19 @@ class SiteWeights:
         return bool(self._mask.any())
 
     @property
-    def start_value(self) -> Literal["offered", "private", "incomplete"] | None:
+    def start_value(self) -> Literal["offered", "private", "not allowed", "incomplete"] | None:
         """Whether updates offer the tensors that stay here as a start for new sites; None: the card asks for none.
 
-        With privacy they do not: an offer would need noise on how far this site is from the release. Nor do they after
+        They do only if this gateway allows it: who writes the card does not decide what leaves a site. With privacy
+        they do not: an offer would need noise on how far this site is from the release. Nor do they after
         a training without some class: the site's own tensors have unlearnt it.
         """
         if self._graph.card.local_start != "shared":
             return None
         if self._config.privacy is not None:
             return "private"
+        if not self._config.offer_start:
+            return "not allowed"
         return "offered" if self._complete else "incomplete"
 
     def current(self) -> Floats:

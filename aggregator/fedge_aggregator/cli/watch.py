@@ -37,6 +37,8 @@ def status(as_json: bool, config_path: Path) -> None:
     for name, entry in table["federations"].items():
         click.echo(f"{name}: release {entry['release']}, {entry['mode']}, {entry['rule']}; {entry['waiting']}")
         click.echo(f"  {_holds(entry)}")
+        if why := entry.get("start_value_problem"):
+            click.echo(f"  warning: {why}")
         if entry["idle"]:
             click.echo(f"  no update from {idle_words(entry['idle'])}")
         if entry["serves_older"]:

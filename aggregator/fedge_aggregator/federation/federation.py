@@ -49,6 +49,10 @@ from .site_statistics import SharedStatistics
 
 logger = logging.getLogger(__name__)
 
+START_UNUSED = (
+    'the card\'s local_start = "shared" has no effect with [federation.X.privacy]: no release holds a start value; '
+    "tell gateways to leave offer_start at false"
+)
 RETRY_S = 1.0  # next look at a round after a damaged update was deleted from it
 
 
@@ -70,6 +74,8 @@ class Federation:
             self.how = replace(self.how, held_back=HeldBackCheck(graph, heldback.load(config.held_back, graph)))
         card = read_card(parse(file, where, schemas=False), where)
         self.how = replace(self.how, local=start_value.local_of(card, model.names, model.sizes))
+        if self._start_unused():
+            logger.warning("federation %s: %s", self.name, START_UNUSED)
         self._chain = ReleaseChain(model, config, store, authority)
         self.statistics = SharedStatistics(model, config, store, authority)
         self._secret = hashlib.sha256(b"fedge sample" + authority.release_key.private_bytes_raw()).digest()
@@ -80,6 +86,10 @@ class Federation:
         self._idle: dict[str, Idle] = {}  # node -> why it sends no update
         self._older: dict[str, int] = {}  # node -> the release that serves there, as it refused a newer one
         self._warned = 0  # release after which the log says that too few nodes take part for the rule
+
+    def _start_unused(self) -> bool:
+        """Whether gateways are asked for a start value that no release will hold."""
+        return self.how.privacy is not None and self.how.local is not None and self.how.local.shared
 
     @property
     def current(self) -> Published:
@@ -210,6 +220,7 @@ class Federation:
             "idle": idle,
             "serves_older": self.older(),
             "statistics": self.statistics.status(now),
+            "start_value_problem": START_UNUSED if self._start_unused() else "",
         }
 
     def trust(self, now: float) -> dict[str, list[str]]:

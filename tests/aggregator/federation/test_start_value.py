@@ -113,11 +113,15 @@ def test_two_sites_that_offer_are_too_few_and_what_they_have_is_not_published(ma
     assert "2 of 3 needed" in made.cli("release", "show", "f")
 
 
-def test_privacy_at_the_aggregator_publishes_no_start_value(make_bench: MakeBench) -> None:
+def test_privacy_at_the_aggregator_publishes_no_start_value_and_says_so(
+    make_bench: MakeBench, caplog: pytest.LogCaptureFixture
+) -> None:
     keys = "quorum = 2\n[federation.f.privacy]\nclip = 1.0\nnoise_multiplier = 2.0\nepsilon = 50.0\ndelta = 1e-3\n"
     made = make_bench(keys, model=SHARED)
     assert (play(made, honest(-0.7, 0.6, 0.1), 2) == GRAPH.params[MASK]).all()
     assert "privacy" in made.store.releases.listed("f")[-1].details["start_value_stays"]
+    assert made.federation.status(0, ())["start_value_problem"].startswith("the card's local_start")
+    assert 'local_start = "shared" has no effect with [federation.X.privacy]' in caplog.text
 
 
 def test_offers_at_the_end_of_the_grid_are_no_reason_to_refuse_an_update(make_bench: MakeBench) -> None:
