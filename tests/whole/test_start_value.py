@@ -34,6 +34,7 @@ MODEL = zoo.mlp(CARD, 2, (8,)).SerializeToString()
 GRAPH = TrainableGraph.load(MODEL)
 MASK = local_mask(GRAPH)
 ROUNDS = 6
+RULE = 'quorum = 6\nrule = { name = "trimmed_mean", byzantine = 1 }'  # of which three offers are enough
 PRIVACY = SitePrivacy(clip=0.5, noise_multiplier=2.0, epsilon=100.0, delta=1e-5)
 
 
@@ -101,7 +102,7 @@ def opened() -> Iterator[ExitStack]:
 def test_line_that_joins_begins_with_the_median_of_lines_whose_own_tensors_are_opposite(
     opened: ExitStack, tmp_path: Path
 ) -> None:
-    plant = RunningAggregator(tmp_path, model=MODEL, pumps="quorum = 6")
+    plant = RunningAggregator(tmp_path, model=MODEL, pumps=RULE)
     opened.callback(plant.stop)
     federation = plant.app.federation("pumps")
     assert federation is not None
