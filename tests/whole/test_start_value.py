@@ -138,3 +138,6 @@ def test_line_that_joins_begins_with_the_median_of_lines_whose_own_tensors_are_o
     for gateway in gateways:
         gateway.part.step()  # what the newest release holds for others is not theirs
     assert [ends(gateway) for gateway in gateways] == [("ok", "bad"), ("bad", "ok"), ("ok", "bad")]
+    late = Gateway(plant, opened, "late", 0)
+    late.part.model.adopt(MODEL)
+    assert late.part.status()["start_value"] == "untrained"  # nothing is offered before a training

@@ -24,6 +24,7 @@ STARTS = {  # what becomes of tensors that stay at the site
         "; the model asks sites for a start value of its local tensors (what new sites begin with); this gateway does "
         "not offer its own: offer_start is false"
     ),
+    "untrained": ", has offered none of its own tensors as the start of new sites since the agent was started",
     "incomplete": ", offers none of its own tensors as the start of new sites, as it has not met every class",
 }
 

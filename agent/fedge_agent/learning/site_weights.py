@@ -52,7 +52,7 @@ class SiteWeights:
         self._mask = personal.local_mask(graph)  # of the parameters that stay here
         self._file: Floats | None = start  # none once a release serves: it is as large as the model
         self._tuned: Floats | None = None
-        self._complete = True  # the data of the last training held every class, as far as known
+        self._complete: bool | None = None  # whether the last training's data held every class, as far as known
         self._rng = rng
 
     @property
@@ -66,7 +66,7 @@ class SiteWeights:
         return bool(self._mask.any())
 
     @property
-    def start_value(self) -> Literal["offered", "private", "not allowed", "incomplete"] | None:
+    def start_value(self) -> Literal["offered", "private", "not allowed", "untrained", "incomplete"] | None:
         """Whether updates offer the tensors that stay here as a start for new sites; None: the card asks for none.
 
         They do only if this gateway allows it: who writes the card does not decide what leaves a site. With privacy
@@ -79,6 +79,8 @@ class SiteWeights:
             return "private"
         if not self._config.offer_start:
             return "not allowed"
+        if self._complete is None:
+            return "untrained"  # since the start
         return "offered" if self._complete else "incomplete"
 
     def current(self) -> Floats:

@@ -103,7 +103,7 @@ def test_nothing_is_lost_at_the_start(status: dict[str, Any]) -> None:
 
 def test_what_becomes_of_tensors_that_stay_here_is_said(status: dict[str, Any]) -> None:
     table, said = copy.deepcopy(status), []
-    for value in (None, "offered", "private", "incomplete", "not allowed"):
+    for value in (None, "offered", "private", "incomplete", "not allowed", "untrained"):
         table["models"]["m"] |= {"start_value": value, "release": 7, "waits_for": None}
         said.append("\n".join(map(str, lines(table, Path("gw.toml")))))
     assert "the start of new sites" not in said[0]
@@ -112,6 +112,7 @@ def test_what_becomes_of_tensors_that_stay_here_is_said(status: dict[str, Any]) 
     assert ", offers none of its own tensors as the start of new sites, as it has not met every class," in said[3]
     assert "; the model asks sites for a start value of its local tensors" in said[4]
     assert "this gateway does not offer its own: offer_start is false" in said[4]
+    assert ", has offered none of its own tensors as the start of new sites since the agent was started," in said[5]
 
 
 def test_a_refused_release_is_in_the_text_and_a_problem_where_it_lasts(status: dict[str, Any]) -> None:
