@@ -58,7 +58,8 @@ class Echo(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         segments, values = (re.split(r"[/&=]", part) for part in self.path.split("?"))
-        text = f"Cannot {self.command} {self.path} with {self.headers.get('X-Api')}: no {segments}, no {values}".encode()
+        said = f"Cannot {self.command} {self.path} with {self.headers.get('X-Api')}: no {segments}, no {values}"
+        text = said.encode()
         self.send_response(404)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()

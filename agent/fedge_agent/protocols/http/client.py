@@ -24,6 +24,7 @@ import msgspec
 from fedge_models.errors import (
     ConfigError,
     ConflictError,
+    FedgeError,
     RefusedError,
     RetryError,
     UnavailableError,
