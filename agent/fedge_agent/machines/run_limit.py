@@ -5,7 +5,8 @@ A limit promises how rarely normal windows exceed it. If it was made from `ENOUG
 how runs differ (`learning.next_run`), and is used as it is. A limit of one or two runs, or of other machines, knows
 nothing of that. So the first `FIRST` windows of a new run that do not overlap are compared with the limit times
 `bound`; then the limit is multiplied by the ratio of their median score to the median of the windows that it was made
-from, at least 1 and at most `bound`. From then on it stays while the run lasts: a fault that grows does not raise it,
+from, at least 1 and at most `bound`, but no further above the highest of these windows than `HEADROOM`: a limit that
+covers them already is not raised. From then on it stays while the run lasts: a fault that grows does not raise it,
 however slowly. Windows above the limit in use, and of an open event, are not used. A run whose ratio is above `LIKE` is
 not like those that the limit was made from: that is said (`unlike`), and its decisions are provisional.
 
@@ -44,6 +45,7 @@ BUDGET = 3 * FIRST  # such windows of all runs
 NEARLY = 1e-6  # shares of a window do not add up exactly
 LIKE = 1.5  # the highest ratio of a run that is like the others
 PER_WINDOW = 12  # scores that are noted in the time of a window, at most
+HEADROOM = 1.25  # times the highest score of these windows, above which no run raises a limit
 LEAST_SCORE = 1e-12
 FAR = 1000.0  # the highest ratio that is stated
 BEYOND_ALL = 700.0  # level of a run of which most scores were above the limit times the bound
@@ -59,6 +61,8 @@ class RunState(msgspec.Struct, frozen=True):
     beyond: int = 0  # scores that were not used, as they were above the limit in use or of an open event
     ratios: tuple[float, ...] = ()  # logarithms of the first scores by `Limit.middle`, until `level` is known
     level: float | None = None  # logarithm of the median score, on the scale of `scale`
+    top: float | None = None  # the same of the highest one; None: not known, or most were too high to be used
+    needed: float = 0.0  # by how much a limit has to be raised to be above that, with room; 0: not known
     since_ns: int = 0  # end of the first window
     noted_ns: int = 0  # end of the last window whose score was noted
     scale: str = ""  # whose scores these are, see `Serving.scale_of_scores`
@@ -188,13 +192,21 @@ class RunLimit:
         used, middle = score <= self._now.score and not is_open, math.log(released.middle)
         ratios = (*was.ratios, round(math.log(max(score, LEAST_SCORE)) - middle, 4)) if used else was.ratios
         beyond = was.beyond + (not used)
-        level = None
+        level = top = None
         if apart >= FIRST - NEARLY:
-            apart = FIRST
-            level = middle + median(ratios) if ratios and len(ratios) >= beyond else BEYOND_ALL
+            apart, is_known = FIRST, bool(ratios) and len(ratios) >= beyond
+            level, top = (middle + median(ratios), middle + max(ratios)) if is_known else (BEYOND_ALL, None)
+            was = msgspec.structs.replace(was, needed=_needed(top, released))
             ratios, self._of = (), None
         self._state = msgspec.structs.replace(
-            was, apart=apart, beyond=beyond, ratios=ratios, level=level, noted_ns=time_ns, spent=was.spent + more
+            was,
+            apart=apart,
+            beyond=beyond,
+            ratios=ratios,
+            level=level,
+            top=top,
+            noted_ns=time_ns,
+            spent=was.spent + more,
         )
         return None if level is None else self._unlike(self._state, released)
 
@@ -224,7 +236,8 @@ class RunLimit:
         """Make the limit in use from another released one, or with what was learnt by now."""
         state = _on_scale(self._state, released, scale)
         ratio = _ratio(state, released)
-        self._state, self._of = msgspec.structs.replace(state, ratio=state.ratio if ratio is None else ratio), released
+        ratio, needed = (state.ratio, state.needed) if ratio is None else (ratio, _needed(state.top, released))
+        self._state, self._of = msgspec.structs.replace(state, ratio=ratio, needed=needed), released
         factor = self._factor(state, released)
         unsure = factor > 1 and (state.level is None or factor > LIKE)
         score = self._raised(state, released, self._most)
@@ -238,7 +251,7 @@ class RunLimit:
         if not state.is_new or not _is_usable(released) or bound <= 1:
             return 1.0
         ratio = _ratio(state, released)
-        return bound if ratio is None else min(bound, max(1.0, ratio))
+        return bound if ratio is None else min(bound, max(1.0, min(ratio, _needed(state.top, released) or ratio)))
 
 
 def _on_scale(state: RunState, released: Limit, scale: str) -> RunState:
@@ -248,7 +261,8 @@ def _on_scale(state: RunState, released: Limit, scale: str) -> RunState:
     if state.level is None or scale == state.scale:
         return msgspec.structs.replace(state, scale=scale)
     level = math.log(released.middle) + math.log(state.ratio)
-    return msgspec.structs.replace(state, level=level, scale=scale)
+    top = None if state.top is None else math.log(state.needed * released.score / HEADROOM)
+    return msgspec.structs.replace(state, level=level, top=top, scale=scale)
 
 
 def _ratio(state: RunState, released: Limit) -> float | None:
@@ -256,6 +270,11 @@ def _ratio(state: RunState, released: Limit) -> float | None:
     if state.level is None or not _is_usable(released):
         return None
     return math.exp(min(max(state.level - math.log(released.middle), -50.0), 50.0))
+
+
+def _needed(top: float | None, released: Limit) -> float:
+    """By how much a limit has to be raised to be above all of the run's first windows, with room; 0: not known."""
+    return 0.0 if top is None else HEADROOM * math.exp(min(top, 700.0)) / released.score
 
 
 def _is_usable(released: Limit) -> bool:

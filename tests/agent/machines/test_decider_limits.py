@@ -116,7 +116,7 @@ def test_stored_windows_are_compared_with_the_limit_of_what_scores_them() -> Non
     began = 10 * DAY
     for i in range(12):
         decider.run.limit(served.limit("pump"), served.scale_of_scores, began + i * 4 * 10**9, most=3.5)
-        decider.run.learn(1.5, began + i * 4 * 10**9, is_open=False)
+        decider.run.learn(2.4, began + i * 4 * 10**9, is_open=False)
     assert decider.run.state.level is not None
     ends = np.array([began - DAY, began - 1, began, began + 44 * 10**9])
     assert decider.limits_of(served, ends).tolist() == pytest.approx([2.0, 2.0, 3.0, 3.0], rel=1e-3)
