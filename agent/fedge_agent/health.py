@@ -99,7 +99,7 @@ class Metrics:
                 family.add_metric([label], value)
             yield family
         yield self._conditions(status["assets"])
-        yield self._temperatures(status["models"])
+        yield _temperatures(status["models"])
         for name, what, values in _gauges(status):
             gauge = GaugeMetricFamily(f"fedge_agent_{name}", what, labels=["name"])
             for label, value in values.items():
@@ -117,17 +117,6 @@ class Metrics:
             family.add_metric([name, condition["state"], reason], 1)
         return family
 
-    def _temperatures(self, models: dict[str, Any]) -> Metric:
-        from prometheus_client.core import GaugeMetricFamily
-
-        what = "By which probabilities are made to fit this site, 1: as the model says, by model, and label of a set"
-        family = GaugeMetricFamily("fedge_agent_temperature", what, labels=["name", "label"])
-        for name, entry in models.items():
-            found = entry["calibration"]
-            for label, value in {} if found is None else (found["temperatures"] or {"": found["temperature"]}).items():
-                family.add_metric([name, label], value)
-        return family
-
     def _latency(self) -> Metric:
         from prometheus_client.core import HistogramMetricFamily
 
@@ -138,6 +127,18 @@ class Metrics:
             buckets.append((edge, running))
         what = "Window complete to decision, s"
         return HistogramMetricFamily("fedge_agent_decision_seconds", what, buckets, latency.total)
+
+
+def _temperatures(models: dict[str, Any]) -> Metric:
+    from prometheus_client.core import GaugeMetricFamily
+
+    what = "By which probabilities are made to fit this site, 1: as the model says, by model, and label of a set"
+    family = GaugeMetricFamily("fedge_agent_temperature", what, labels=["name", "label"])
+    for name, entry in models.items():
+        found = entry["calibration"]
+        for label, value in {} if found is None else (found["temperatures"] or {"": found["temperature"]}).items():
+            family.add_metric([name, label], value)
+    return family
 
 
 def _counters(status: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:

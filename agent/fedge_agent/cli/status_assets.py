@@ -93,7 +93,7 @@ def _decision(entry: dict[str, Any]) -> str:
     last, condition = entry["last"], entry["condition"]
     left = f", {last['hours_left_at_least']:.3g} h left at least" if last["hours_left"] is not None else ""
     alert = f"; event open, severity {_severity(entry)}" if entry["alert"]["opened"] else ""
-    alert += _held(entry["held_until_ns"])
+    alert += _held(entry.get("held_until_ns"))
     gaps = f"; {100 * condition['gaps']:.0f} % of the last windows have gaps" if condition["gaps"] else ""
     limit = f"of {last['threshold']:.4g}" if last["threshold"] is not None else "without a limit"
     limit += " (provisional)" if last.get("provisional") else ""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fedge_agent.cli.how_sure import calibration as words
 from fedge_agent.durable.releases import ChainStore
-from fedge_agent.health import _sureness
+from fedge_agent.health import _sureness, _temperatures
 from fedge_agent.learning.calibrate import LEAST_UNITS, Calibrated, calibrate, choose
 from fedge_agent.learning.kept_calibration import KeptCalibration, decode, encode
 from fedge_agent.learning.mixture import Blend
@@ -154,7 +154,9 @@ def test_metrics_show_temperature_and_error(blend: Blend) -> None:
         "n": {"calibration": None, "intervals": None},
     }
     gauges = {name: values for name, _, values in _sureness(models)}
-    assert gauges["temperature"]["m"] > 2 and gauges["temperature"].keys() == {"m"}
+    family = _temperatures({"m": models["m"]})
+    assert [sample.labels for sample in family.samples] == [{"name": "m", "label": ""}] and family.samples[0].value > 2
+    assert not _temperatures({"n": models["n"]}).samples
     before, after = found.judged.error
     assert gauges["calibration_error"] == {"m/before": before, "m/after": after}
 

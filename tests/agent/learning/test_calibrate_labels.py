@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fedge_agent.cli.how_sure import calibration as words
 from fedge_agent.durable.releases import ChainStore
-from fedge_agent.health import Metrics
+from fedge_agent.health import _temperatures
 from fedge_agent.learning.asking import Seen
 from fedge_agent.learning.calibrate import LEAST_OF_CLASS, Calibrated, calibrate, choose_of_labels
 from fedge_agent.learning.kept_calibration import KeptCalibration, decode, encode
@@ -155,7 +155,7 @@ def test_status_and_metrics_name_the_labels(blend: Blend) -> None:
     text = words(entry)
     assert text.startswith("probabilities calibrated label by label with a temperature") and "worn " in text
     assert text.endswith("by 640 samples of 8 held-back units)")
-    metric = Metrics(None)._temperatures({"m": {"calibration": entry}, "other": {"calibration": None}})
+    metric = _temperatures({"m": {"calibration": entry}, "other": {"calibration": None}})
     assert [s.labels for s in metric.samples] == [{"name": "m", "label": label} for label in LABELS]
     assert [s.value for s in metric.samples] == list(entry["temperatures"].values())
     none = Calibrated(why="it does not help on held-back units").status(CARD)
