@@ -38,6 +38,7 @@ class Limit(NamedTuple):
     runs: int = 0  # how many runs of the machine these are from; 0: unknown
     lifted: float = 1.0  # by how much it is above what the oldest of them alone gives
     anchor: Anchor | None = None  # what these give, once there are others
+    until_ns: int = 0  # end of the newest window that it was made from; 0: unknown
 
 
 ENOUGH = 50  # held-back windows of one machine, apart; fewer come from little time, which shows little of its cycle
@@ -172,6 +173,7 @@ def _for_next_run(
         runs=max(1, len(by_run)),
         lifted=max(1.0, score / alone),
         anchor=known if len(by_run) > 1 else None,
+        until_ns=int(ends.max()) if len(ends) else 0,
     )
 
 

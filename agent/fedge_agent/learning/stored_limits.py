@@ -39,6 +39,7 @@ def encode(made: bytes, limits: Mapping[str, Limit]) -> bytes:
             limit.runs,
             limit.lifted,
             _row(limit.anchor),
+            limit.until_ns,
         ]
         for asset, limit in limits.items()
         if not limit.provisional
@@ -91,11 +92,12 @@ def _limit(
     runs: int = 0,
     lifted: float = 1.0,
     anchor: list[Any] | None = None,
+    until_ns: int = 0,
 ) -> Limit:
     """A stored limit; earlier versions stored less of what it comes from."""
     values = np.frombuffer(usual, "<f4").astype(np.float32) if usual else None
     found = Limit(float(score), values, False, float(middle), float(independent), int(runs), max(1.0, float(lifted)))
-    found = found._replace(anchor=None if anchor is None else _anchor(*anchor))
+    found = found._replace(anchor=None if anchor is None else _anchor(*anchor), until_ns=int(until_ns))
     if not np.isfinite((found.score, found.middle, found.independent, found.lifted)).all():
         raise ValueError("a limit that is not finite")
     if found.usual is not None and not np.isfinite(found.usual).all():

@@ -155,7 +155,7 @@ class RunLimit:
 
     def _begin(self, released: Limit, scale: str, time_ns: int, after_event: bool) -> None:
         """Begin a run with the window that ends then; after_event: it may be that of a fault."""
-        was, is_known = self._state, time_ns <= self._passed_ns
+        was, is_known = self._state, time_ns <= max(self._passed_ns, released.until_ns)  # as when rows are read again
         is_new = _is_of_few_runs(released) and not is_known and _has_budget(was) and not after_event
         self._state = RunState(
             is_new=is_new, since_ns=time_ns, scale=scale, spent=was.spent, runs=was.runs, accepted=was.accepted

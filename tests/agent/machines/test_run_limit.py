@@ -68,6 +68,15 @@ def test_a_run_whose_first_windows_the_limit_covers_raises_it_no_further_than_it
     assert later.score == pytest.approx(10 * limit.score, rel=0.01)  # of another model, with scores ten times as high
 
 
+def test_rows_that_the_limit_was_made_from_are_no_new_run_when_they_are_read_again() -> None:
+    machine = Machine()
+    of_them = RELEASED._replace(until_ns=2_000 * S)
+    assert machine.windows(level(3.0), of_them) == of_them and not machine.run.figures(of_them, "1").is_new
+    machine.pause()
+    machine.windows(level(1.0, 1), of_them)
+    assert machine.run.figures(of_them, "1").is_new
+
+
 def test_until_then_it_is_compared_with_the_bound_and_that_is_provisional() -> None:
     machine = Machine()
     machine.windows(level(1.0, 30))
