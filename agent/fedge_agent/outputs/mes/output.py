@@ -10,6 +10,7 @@ offers create-once addresses (`token`), the same address is used again instead.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,7 @@ LEVELS = ("low", "medium", "high")
 LOOKS = 50  # orders asked about in one poll
 LONGEST_OPEN_S = 30 * 86400.0  # a label of an alarm that never cleared is of no longer time
 PROBE = Event("fedge:check", "opened", Decision("fedge", "check", 0, 0, 0.0, 0.0, "check", 0.0, 0.0), worst=0.0)
+_NEEDS_A_PERSON = re.compile(r": status (401|403|404): ")  # to renew a key, give a right, correct url
 
 
 class MesOutput(Output):
@@ -79,6 +81,14 @@ class MesOutput(Output):
 
     def deliver(self, event: Event) -> Receipt:
         """Find or create the order, escalate it, or add that the condition cleared. Raises RetryError, RefusedError."""
+        try:
+            return self._deliver(event)
+        except RetryError as e:
+            if _NEEDS_A_PERSON.search(str(e)):
+                e.args = (f"{e} (orders wait meanwhile)",)
+            raise
+
+    def _deliver(self, event: Event) -> Receipt:
         self._writer.hold()
         if event.kind == QUESTION:
             return self._ask(event)
