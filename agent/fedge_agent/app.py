@@ -321,8 +321,7 @@ class App:
         )
 
     def _limits_of(self, asset: str, serving: Serving, ends: NDArray[np.int64]) -> NDArray[np.float64]:
-        """What scores of stored windows are compared with; of an asset that is not configured any more, the learnt
-        limit."""
+        """Return the limits of stored windows by their ends (n,); the learnt limit if the asset is not configured."""
         known = self._assets.get(asset)
         return learnt_limits(asset, serving, ends) if known is None else known.limits_of(serving, ends)
 

@@ -167,7 +167,7 @@ def _steps_besides_sources(config: Config, targets: Mapping[str, Output]) -> Ite
 
 
 def _learns(name: str, model: ModelConfig, path: Path, state: Path) -> Iterator[str]:
-    """What becomes of a model whose gateway has joined no aggregator."""
+    """Say how a model is trained on a gateway that has joined no aggregator."""
     if path != model.file or _has_joined(state):
         return
     if model.training.own_model:
@@ -180,7 +180,7 @@ def _learns(name: str, model: ModelConfig, path: Path, state: Path) -> Iterator[
 
 
 def _start_value(name: str, model: ModelConfig, card: Card | None) -> Iterator[str]:
-    """What becomes of tensors that stay here, where the card asks sites for them as the start of new ones."""
+    """Say whether this gateway offers its local tensors, if the card asks sites for them as a start value."""
     if card is None or card.local_start != "shared":
         return
     offers = "offers" if model.offer_start and model.privacy is None else "does not offer"

@@ -80,7 +80,7 @@ def _of_condition(those: list[str], conditions: Mapping[str, Condition], assets:
 
 
 def _open(*entries: dict[str, Any]) -> str:
-    """That an event is open, which no restart ends, with the highest severity; empty where none is."""
+    """State that an event is open, and its highest severity; empty if none is open. A restart ends no event."""
     severities = [e["alert"]["severity"] for e in entries if e["alert"]["opened"]]
     if not severities:
         return ""
@@ -105,7 +105,7 @@ def _decision(entry: dict[str, Any]) -> str:
 
 
 def _held(until_ns: int | None) -> str:
-    """That an alarm lasts without an event; empty where none does."""
+    """State that an alarm lasts but makes no event of its own yet; empty if there is no such alarm."""
     if until_ns is None:
         return ""
     return (

@@ -170,7 +170,7 @@ class ChainStore:
         self._write("own.cbor", cbor2.dumps([graph, *learnt]))
 
     def load_learnt(self, graph: bytes) -> Learnt | None:
-        """Those samples; None when they are not known, or are of the own model for another file."""
+        """Return what the own model was trained on last; None if unknown, or if it is the own model of another file."""
         try:
             stored, *fields = decode_cbor(self._read("own.cbor") or b"\x80", "own.cbor")
             learnt = Learnt(*fields)

@@ -255,7 +255,7 @@ class Participant:
         return None if self.config.privacy and idle in OF_DATA else idle
 
     def _older(self) -> int | None:
-        """The older release that serves, as the newest was refused; with privacy not said, as it depends on samples."""
+        """Return the older release that serves as the newest was refused; None with privacy: samples decide it."""
         serving, head = self.serving, self._head
         if self.config.privacy or serving is None or head is None or serving.release >= head.header.version:
             return None

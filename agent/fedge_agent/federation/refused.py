@@ -29,7 +29,7 @@ class RefusedReleases:
         self.total = self.in_a_row = 0
         self.why: dict[int, str] = {}  # release -> why it was refused; the last few
         self._at_start: int | None = None  # the newest release that was stored before the start
-        self._first = 0.0  # of those in a row
+        self._first = 0.0  # when the first of those in a row was refused
         self._last = 0.0
 
     def note(self, release: int, why: str, now: float) -> None:
@@ -56,7 +56,7 @@ class RefusedReleases:
         return self.in_a_row >= MANY or (self.in_a_row > 1 and self._last - self._first >= LONG_S)
 
     def _text(self, head: int | None, serves: int | None) -> str | None:
-        """What was refused, why, and how many times in a row; None where nothing was."""
+        """Return the refused release, the reason and how many were refused in a row; None if none was refused."""
         if self.in_a_row:
             text = f"refused {list(self.why.values())[-1]}; {self.in_a_row} in a row"
             return f"{text}: {ADVICE}" if self._lasts else text
